@@ -1,0 +1,372 @@
+/*
+ * native.c - the Python side of C: what Python's own modules lack, or load too slowly for the start of a runtime.
+ *
+ * Every function returns a number >= 0, or -errno. None of them touches the process's signal handlers, working
+ * directory, environment or other children, and all may be called from any thread.
+ */
+#define _GNU_SOURCE
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "native.h"
+#include "plan.h"
+
+#define LAUNCH_STACK (64 * 1024)
+#define MAX_LAUNCH_FDS (3 + PLAN_MAX_FDS + 2)
+#define NS_GET_NSTYPE_CALL 0xb703
+#define MEMFD_EXEC 0x10U
+#define MEMFD_NOEXEC_SEAL 8U
+#define OPEN_TREE_CLONE_FLAG 1U
+#define CALL_OPEN_TREE 428
+#define CALL_MOUNT_SETATTR 442
+#define RECURSIVE 0x8000U
+
+static int result(long value)
+{
+	return value < 0 ? -errno : (int)value;
+}
+
+const char *pyo_op_name(int code)
+{
+	return code >= 0 && code < OP_COUNT ? op_types[code].name : NULL;
+}
+
+const char *pyo_op_signature(int code)
+{
+	return code >= 0 && code < OP_COUNT ? op_types[code].signature : NULL;
+}
+
+const char *pyo_step_name(int step)
+{
+	return step >= 0 && step < STEP_COUNT ? step_names[step] : NULL;
+}
+
+/* A copy of the plan is checked: the original stays as Python made it. */
+int pyo_plan_check(const char *data, size_t size)
+{
+	struct plan plan;
+	uint32_t bad;
+	void *copy;
+	int error;
+
+	if (!size || size > PLAN_MAX_BYTES)
+		return -EPROTO;
+	copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (copy == MAP_FAILED)
+		return -errno;
+	memcpy(copy, data, size);
+	error = plan_check(copy, size, &plan, &bad);
+	munmap(copy, size);
+	return error;
+}
+
+static int write_all(int fd, const char *data, size_t size)
+{
+	while (size) {
+		ssize_t written = write(fd, data, size);
+
+		if (written < 0 && errno == EINTR)
+			continue;
+		if (written <= 0)
+			return written ? -errno : -EIO;
+		data += written;
+		size -= (size_t)written;
+	}
+	return 0;
+}
+
+/* Kernels before 6.3 know neither MFD_EXEC nor MFD_NOEXEC_SEAL, and refuse them. */
+static int create_memfd(const char *name, int executable)
+{
+	unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+	int fd = memfd_create(name, flags | (executable ? MEMFD_EXEC : MEMFD_NOEXEC_SEAL));
+
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create(name, flags);
+	return result(fd);
+}
+
+int pyo_sealed_memfd(const char *name, const char *data, size_t size, int executable)
+{
+	int fd = create_memfd(name, executable);
+	int error;
+
+	if (fd < 0)
+		return fd;
+	error = write_all(fd, data, size);
+	if (!error && fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+		error = -errno;
+	if (!error)
+		error = result(lseek(fd, 0, SEEK_SET));
+	if (error < 0) {
+		close(fd);
+		return error;
+	}
+	return fd;
+}
+
+int pyo_shared_memfd(const char *name, size_t size)
+{
+	int fd = create_memfd(name, 0);
+
+	if (fd >= 0 && ftruncate(fd, (off_t)size) < 0) {
+		int error = -errno;
+
+		close(fd);
+		return error;
+	}
+	return fd;
+}
+
+int pyo_socketpair(int *ends)
+{
+	return result(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends));
+}
+
+struct launch {
+	int executable;
+	const int *fds;
+	int count;
+	int preserve;
+	int cgroup;
+	int error;
+};
+
+/* All are moved above every number that is to be given out first: no target can then overwrite a source. */
+static int arrange_fds(const struct launch *l)
+{
+	int moved[MAX_LAUNCH_FDS + 1];
+	int floor = 3 + l->preserve + l->count + 1;
+
+	for (int i = 0; i <= l->count; i++) {
+		int from = i < l->count ? l->fds[i] : l->executable;
+
+		moved[i] = from < 0 ? -1 : fcntl(from, F_DUPFD_CLOEXEC, floor);
+		if (from >= 0 && moved[i] < 0)
+			return -errno;
+	}
+	for (int i = 0; i < l->count; i++) {
+		int to = i < 3 ? i : i + l->preserve;
+
+		if (moved[i] < 0)
+			close(to);
+		else if (dup2(moved[i], to) < 0)
+			return -errno;
+	}
+	for (int fd = 3; fd < 3 + l->preserve; fd++)
+		if (fcntl(fd, F_SETFD, 0) < 0)
+			return -errno;
+	return moved[l->count];
+}
+
+/*
+ * Runs on a stack of its own in the memory of the parent, whose thread waits: it may only make system calls. errno is
+ * the parent thread's, and saved there.
+ */
+static int in_child(void *argument)
+{
+	struct launch *l = argument;
+	char number[16];
+	char *digit = number + sizeof(number) - 1;
+	char name[] = "pyocirun-nsexec";
+	char *const empty[] = { NULL };
+	int base = 3 + l->preserve;
+	int executable = arrange_fds(l);
+
+	*digit = 0;
+	do
+		*--digit = (char)('0' + base % 10);
+	while (base /= 10);
+	if (executable < 0) {
+		l->error = executable;
+	} else {
+		char *const arguments[] = { name, digit, NULL };
+
+		syscall(SYS_execveat, executable, "", arguments, empty, AT_EMPTY_PATH);
+		l->error = -errno;
+	}
+	_exit(127);
+}
+
+int pyo_launch(int executable, uint64_t flags, const int *fds, int count, int preserve, int *pidfd)
+{
+	struct launch launch = { executable, fds, count, preserve, -1, 0 };
+	sigset_t all, before;
+	char *stack;
+	int pid;
+
+	if (count < 3 || count > MAX_LAUNCH_FDS || preserve < 0)
+		return -EINVAL;
+	stack = mmap(NULL, LAUNCH_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	if (stack == MAP_FAILED)
+		return -errno;
+	/* No handler of the parent may run in the child on the parent's memory. nsexec empties the mask again. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pid = clone(in_child, stack + LAUNCH_STACK, (int)(flags | CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD), &launch,
+		    pidfd);
+	if (pid < 0)
+		pid = -errno;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	munmap(stack, LAUNCH_STACK);
+	if (pid > 0 && launch.error) {
+		waitid((idtype_t)P_PIDFD, (id_t)*pidfd, &(siginfo_t){ 0 }, WEXITED | __WALL);
+		close(*pidfd);
+		return launch.error;
+	}
+	return pid;
+}
+
+int pyo_send(int fd, const char *data, size_t size, const int *fds, int count)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(250 * sizeof(int))];
+	} control = { 0 };
+	struct iovec part = { (void *)(uintptr_t)data, size };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+	ssize_t sent;
+
+	if (count < 0 || count > 250)
+		return -EINVAL;
+	if (count) {
+		struct cmsghdr *head;
+
+		message.msg_control = control.bytes;
+		message.msg_controllen = CMSG_SPACE((size_t)count * sizeof(int));
+		head = CMSG_FIRSTHDR(&message);
+		head->cmsg_level = SOL_SOCKET;
+		head->cmsg_type = SCM_RIGHTS;
+		head->cmsg_len = CMSG_LEN((size_t)count * sizeof(int));
+		memcpy(CMSG_DATA(head), fds, (size_t)count * sizeof(int));
+	}
+	do
+		sent = sendmsg(fd, &message, MSG_NOSIGNAL);
+	while (sent < 0 && errno == EINTR);
+	return result(sent);
+}
+
+/* At most one descriptor comes with a message; *received is -1 if none does. */
+int pyo_receive(int fd, char *data, size_t size, int *received)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec part = { data, size };
+	struct msghdr message = {
+		.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)
+	};
+	struct cmsghdr *head;
+	ssize_t length;
+
+	*received = -1;
+	length = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+	if (length < 0)
+		return -errno;
+	head = CMSG_FIRSTHDR(&message);
+	if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS)
+		memcpy(received, CMSG_DATA(head), sizeof(int));
+	return (int)length;
+}
+
+int pyo_poll(int first, int second, int timeout_ms)
+{
+	struct pollfd fds[2] = { { first, POLLIN, 0 }, { second, POLLIN, 0 } };
+	int ready = poll(fds, second >= 0 ? 2 : 1, timeout_ms);
+
+	if (ready < 0)
+		return -errno;
+	return (fds[0].revents ? 1 : 0) | (second >= 0 && fds[1].revents ? 2 : 0);
+}
+
+int pyo_namespace_type(int fd)
+{
+	return result(ioctl(fd, NS_GET_NSTYPE_CALL));
+}
+
+int64_t pyo_fs_type(const char *path)
+{
+	struct statfs about;
+
+	return statfs(path, &about) < 0 ? -errno : (int64_t)about.f_type;
+}
+
+int pyo_prlimit(int pid, int resource, uint64_t soft, uint64_t hard)
+{
+	struct rlimit limit = { (rlim_t)soft, (rlim_t)hard };
+
+	return result(prlimit(pid, (enum __rlimit_resource)resource, &limit, NULL));
+}
+
+int pyo_flock(int fd, int wait)
+{
+	int locked;
+
+	do
+		locked = flock(fd, LOCK_EX | (wait ? 0 : LOCK_NB));
+	while (locked < 0 && errno == EINTR && wait);
+	return result(locked);
+}
+
+int pyo_pidfd_send_signal(int pidfd, int signal)
+{
+	return result(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0));
+}
+
+/* 0: still running, else 1 with *status as waitpid's. __WALL: a child may have no exit signal. */
+int pyo_wait(int pidfd, int block, int *status)
+{
+	siginfo_t about = { 0 };
+	int error;
+
+	do
+		error = waitid((idtype_t)P_PIDFD, (id_t)pidfd, &about, WEXITED | __WALL | (block ? 0 : WNOHANG));
+	while (error < 0 && errno == EINTR && block);
+	if (error < 0)
+		return -errno;
+	if (!about.si_pid)
+		return 0;
+	*status = about.si_code == CLD_EXITED ? about.si_status : -about.si_status;
+	return 1;
+}
+
+int pyo_open_tree(const char *path, int recursive)
+{
+	unsigned int flags = OPEN_TREE_CLONE_FLAG | O_CLOEXEC | (recursive ? RECURSIVE : 0);
+
+	return result(syscall(CALL_OPEN_TREE, AT_FDCWD, path, flags));
+}
+
+int pyo_mount_setattr(int fd, uint64_t set, uint64_t clear, uint64_t propagation, int recursive)
+{
+	struct {
+		uint64_t set, clear, propagation, userns_fd;
+	} attributes = { set, clear, propagation, 0 };
+	unsigned int flags = AT_EMPTY_PATH | (recursive ? RECURSIVE : 0);
+
+	return result(syscall(CALL_MOUNT_SETATTR, fd, "", flags, &attributes, sizeof(attributes)));
+}
+
+int pyo_mount(const char *source, const char *target, const char *fstype, uint64_t flags, const char *data)
+{
+	return result(mount(source, target, fstype, flags, data));
+}

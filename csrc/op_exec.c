@@ -1,0 +1,268 @@
+/* op_exec.c - finding the program, running hooks, and the end of nsexec: execve. */
+
+#include <asm/fcntl.h>
+#include <asm/poll.h>
+#include <asm/signal.h>
+#include <asm/stat.h>
+#include <linux/close_range.h>
+#include <linux/fcntl.h>
+#include <linux/prctl.h>
+#include <linux/sched.h>
+#include <linux/stat.h>
+#include <linux/wait.h>
+
+#include "run.h"
+
+#define ACCESS_EXECUTE 1
+#define ACCESS_EFFECTIVE 0x200
+#define MEMFD_CLOEXEC 1
+#define CLOCK_MONOTONIC_ID 1
+#define TAIL_BYTES 2048
+#define HOOK_SPAWN_FAILED 255
+
+/* 0, -EACCES, -ENOENT and the like: can this be executed with the ids that we have by now? */
+static int is_executable(const char *path)
+{
+	struct stat about;
+	int error = sys4(__NR_newfstatat, AT_FDCWD, path, &about, 0);
+
+	if (error)
+		return error;
+	if ((about.st_mode & S_IFMT) == S_IFDIR)
+		return -EACCES;
+	error = sys4(439 /* faccessat2 */, AT_FDCWD, path, ACCESS_EXECUTE, ACCESS_EFFECTIVE);
+	if (error == -ENOSYS || error == -EPERM) /* an old kernel, or a profile older than the call: let execve decide */
+		return about.st_mode & 0111 ? 0 : -EACCES;
+	return error;
+}
+
+static int has_slash(const char *name)
+{
+	for (; *name; name++)
+		if (*name == '/')
+			return 1;
+	return 0;
+}
+
+/* Tries `name` in one directory of PATH; an empty one is the current directory. */
+static int try_directory(struct run *r, const char *directory, size_t length, const char *name)
+{
+	size_t name_length = text_length(name);
+	char *to = r->executable_path;
+
+	if (length + name_length + 3 > sizeof(r->executable_path))
+		return -ENAMETOOLONG;
+	if (length == 0)
+		*to++ = '.';
+	copy_bytes(to, directory, length);
+	to += length;
+	*to++ = '/';
+	copy_bytes(to, name, name_length + 1);
+	return is_executable(r->executable_path);
+}
+
+/*
+ * resolve "ss": args[0], PATH. Done before the gate, so that create and not start reports a program that is missing,
+ * and with the ids and in the directory of the process.
+ */
+int op_resolve(struct run *r, struct cursor *c)
+{
+	const char *name = take_str(c);
+	const char *path = take_str(c);
+	int refused = 0;
+
+	r->executable = name;
+	if (has_slash(name))
+		return at(r, STEP_ACCESS, is_executable(name));
+	for (;;) {
+		size_t length = 0;
+		int error;
+
+		while (path[length] && path[length] != ':')
+			length++;
+		error = try_directory(r, path, length, name);
+		if (!error) {
+			r->executable = r->executable_path;
+			return 0;
+		}
+		if (error == -EACCES)
+			refused = error;
+		if (!path[length])
+			break;
+		path += length + 1;
+	}
+	return at(r, STEP_LOOKUP, refused ? refused : -ENOENT);
+}
+
+/* Never returns on success; the caller reports the error. State JSON is the input, both outputs go to one file. */
+static int become_hook(struct run *r, const char *path, const uint64_t *args, const uint64_t *env, int output)
+{
+	int input = r->state_fd;
+	int error = sys2(__NR_setpgid, 0, 0);
+
+	if (input < 0)
+		input = sys4(__NR_openat, AT_FDCWD, "/dev/null", O_RDONLY, 0);
+	else
+		sys3(__NR_lseek, input, 0, 0);
+	if (input < 0)
+		sys1(__NR_close, 0);
+	else if (!error && input != 0)
+		error = sys3(__NR_dup3, input, 0, 0);
+	if (error >= 0)
+		error = sys3(__NR_dup3, output, 1, 0);
+	if (error >= 0)
+		error = sys3(__NR_dup3, output, 2, 0);
+	sys3(NR_CLOSE_RANGE, 3, ~0U, CLOSE_RANGE_CLOEXEC);
+	return error < 0 ? error : sys3(__NR_execve, path, args + 1, env + 1);
+}
+
+/*
+ * Starts the hook in a process group of its own. Returns its pid once execve has happened (the pipe closed), or -errno.
+ */
+static int start_hook(struct run *r, const char *path, const uint64_t *args, const uint64_t *env, int output, int *pidfd)
+{
+	struct k_clone_args clone = { .flags = CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)pidfd, .exit_signal = SIGCHLD };
+	int ends[2];
+	int problem = 0;
+	int pid = at(r, STEP_CREATE, sys2(__NR_pipe2, ends, O_CLOEXEC));
+
+	if (pid < 0)
+		return pid;
+	pid = at(r, STEP_CLONE, sys2(NR_CLONE3, &clone, sizeof(clone)));
+	if (pid == 0) {
+		problem = become_hook(r, path, args, env, output);
+		sys3(__NR_write, ends[1], &problem, sizeof(problem));
+		leave(HOOK_SPAWN_FAILED);
+	}
+	sys1(__NR_close, ends[1]);
+	if (pid > 0)
+		sys3(__NR_read, ends[0], &problem, sizeof(problem));
+	sys1(__NR_close, ends[0]);
+	if (pid > 0 && problem) {
+		sys4(__NR_wait4, pid, NULL, __WALL, NULL);
+		sys1(__NR_close, *pidfd);
+		return at(r, STEP_EXECVE, problem);
+	}
+	return pid;
+}
+
+static int64_t now_ms(void)
+{
+	struct k_timespec now = { 0, 0 };
+
+	sys2(__NR_clock_gettime, CLOCK_MONOTONIC_ID, &now);
+	return now.seconds * 1000 + now.nanoseconds / 1000000;
+}
+
+/* Waits for the hook; 0 ms: for ever. -ETIME after killing its process group: a grandchild must not hold us up. */
+static int await_hook(int pid, int pidfd, uint64_t timeout_ms, int *status)
+{
+	int64_t until = now_ms() + (int64_t)timeout_ms;
+	int timed_out = 0;
+	int result;
+
+	while (timeout_ms && !timed_out) {
+		struct k_pollfd wait = { pidfd, POLLIN, 0 };
+		int64_t left = until - now_ms();
+		struct k_timespec limit = { left > 0 ? left / 1000 : 0, left > 0 ? left % 1000 * 1000000 : 0 };
+
+		result = sys5(__NR_ppoll, &wait, 1, &limit, NULL, 0);
+		if (result > 0)
+			break;
+		timed_out = result == 0;
+	}
+	if (timed_out)
+		sys2(__NR_kill, -pid, SIGKILL);
+	do
+		result = sys4(__NR_wait4, pid, status, __WALL, NULL);
+	while (result == -EINTR);
+	return timed_out ? -ETIME : result < 0 ? result : 0;
+}
+
+/* The end of what the hook printed travels in the payload of FAILED. */
+static void read_tail(struct run *r, int output)
+{
+	struct stat about;
+	int64_t start;
+	int length;
+
+	if (sys2(__NR_fstat, output, &about))
+		return;
+	start = about.st_size > TAIL_BYTES ? about.st_size - TAIL_BYTES : 0;
+	length = sys4(__NR_pread64, output, r->message.payload, TAIL_BYTES, start);
+	r->tail_length = length > 0 ? (size_t)length : 0;
+}
+
+/*
+ * hook "saauu": path, args, env, timeout in ms (0: none), bits (none yet). FAILED carries its wait status in `value`,
+ * and -1 there if it could not be started.
+ */
+int op_hook(struct run *r, struct cursor *c)
+{
+	const char *path = take_str(c);
+	const uint64_t *args = take_list(c);
+	const uint64_t *env = take_list(c);
+	uint64_t timeout_ms = take_u64(c);
+	auto_fd output = at(r, STEP_CREATE, sys2(__NR_memfd_create, "hook-output", MEMFD_CLOEXEC));
+	int pidfd = -1;
+	int status = 0;
+	int error;
+	int pid;
+
+	r->value = -1;
+	error = output < 0 ? output : at(r, STEP_ACCESS, is_executable(path));
+	if (error)
+		return error;
+	pid = start_hook(r, path, args, env, output, &pidfd);
+	if (pid < 0)
+		return pid;
+	error = await_hook(pid, pidfd, timeout_ms, &status);
+	sys1(__NR_close, pidfd);
+	r->value = status;
+	if (error || status)
+		read_tail(r, output);
+	if (error)
+		return at(r, error == -ETIME ? STEP_TIMEOUT : STEP_WAIT, error);
+	if (status)
+		return at(r, STEP_WAIT, -ECHILD);
+	r->value = 0;
+	return 0;
+}
+
+/* Replaces what the environment says of HOME, if it says anything, by what was looked up. */
+static const char *const *with_home(struct run *r, const uint64_t *env, const char **to, size_t room)
+{
+	const char *const *from = (const char *const *)(const void *)(env + 1);
+	size_t count = 0;
+
+	if (!r->home[0] || env[0] + 2 > room)
+		return from;
+	for (uint64_t i = 0; i < env[0]; i++)
+		if (!text_starts(from[i], "HOME="))
+			to[count++] = from[i];
+	to[count++] = r->home;
+	to[count] = NULL;
+	return to;
+}
+
+/* exec "aa": args, env. */
+int op_exec(struct run *r, struct cursor *c)
+{
+	const uint64_t *args = take_list(c);
+	const uint64_t *env = take_list(c);
+	const char *copy[1024];
+	const char *const *full = with_home(r, env, copy, sizeof(copy) / sizeof(copy[0]));
+
+	return at(r, STEP_EXECVE, sys3(__NR_execve, r->executable, args + 1, full));
+}
+
+/* finish: for a plan that starts nothing, such as the hooks of the host's side. */
+int op_finish(struct run *r, struct cursor *c)
+{
+	int error = send_at(r, 0, -1);
+
+	(void)c;
+	if (error)
+		return error;
+	leave(0);
+}

@@ -1,0 +1,595 @@
+/*
+ * op_fs.c - the root file system: mounts, masks, pivot_root.
+ *
+ * The image is hostile and may change while we work. So every path inside the root is resolved once, beneath the root
+ * and without magic links, and the operation goes to the descriptor that came out. Nothing here mounts on a path.
+ */
+
+#include <asm/fcntl.h>
+#include <asm/stat.h>
+#include <asm/statfs.h>
+#include <linux/fcntl.h>
+#include <linux/magic.h>
+#include <linux/mount.h>
+#include <linux/openat2.h>
+#include <linux/stat.h>
+
+#include "run.h"
+
+#define MOUNT_DETACH 2
+#define PROC_ROOT_INODE 1
+#define NULL_DEVICE 0x103 /* 1:3 */
+#define TREE_FLAGS (OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
+#define TO_DESCRIPTOR (MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+
+static int is_directory(const struct stat *about)
+{
+	return (about->st_mode & S_IFMT) == S_IFDIR;
+}
+
+static int openat2(int dir, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve)
+{
+	struct k_open_how how = { flags | O_CLOEXEC, mode, resolve };
+	int fd;
+
+	do /* EAGAIN: a rename raced with RESOLVE_IN_ROOT, and the kernel could not be sure; it is no failure */
+		fd = sys4(NR_OPENAT2, dir, path, &how, sizeof(how));
+	while (fd == -EAGAIN || fd == -EINTR);
+	return fd;
+}
+
+/* Opens what `path` names for a process whose root is the container's. */
+int open_in_root(const struct run *r, const char *path, uint64_t flags, uint64_t resolve)
+{
+	return openat2(r->root, path, flags, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve);
+}
+
+/* Length of the parent's part of `path`: "/a/b/" gives 2, "/a" and "a" give 0 or 1: the root itself. */
+static size_t parent_length(const char *path, size_t length)
+{
+	while (length > 1 && path[length - 1] == '/')
+		length--;
+	while (length > 0 && path[length - 1] != '/')
+		length--;
+	while (length > 1 && path[length - 1] == '/')
+		length--;
+	return length;
+}
+
+/* The last component of `path`, which has no trailing slash. */
+static const char *last_component(const char *path)
+{
+	const char *last = path;
+
+	for (; *path; path++)
+		if (path[0] == '/' && path[1])
+			last = path + 1;
+	return last;
+}
+
+static int copy_path(char *to, const char *path)
+{
+	size_t length = text_length(path);
+
+	while (length > 1 && path[length - 1] == '/')
+		length--;
+	if (length >= PATH_MAX_BYTES)
+		return -ENAMETOOLONG;
+	copy_bytes(to, path, length);
+	to[length] = 0;
+	return 0;
+}
+
+/* Opens the directory `path` beneath the root, and makes what is missing of it, root-owned, mode 0755. */
+static int make_directory(struct run *r, const char *path, uint64_t resolve)
+{
+	char part[PATH_MAX_BYTES];
+	int fd = open_in_root(r, *path ? path : "/", O_PATH | O_DIRECTORY, resolve);
+
+	if (fd != -ENOENT)
+		return at(r, STEP_OPEN, fd);
+	fd = at(r, STEP_OPEN, copy_path(part, path));
+	if (fd < 0)
+		return fd;
+	for (char *end = part; *end;) {
+		auto_fd parent = -1;
+		const char *name;
+		char kept = *end;
+
+		*end = 0;
+		parent = at(r, STEP_OPEN, open_in_root(r, *part ? part : "/", O_PATH | O_DIRECTORY, resolve));
+		*end = kept;
+		if (parent < 0)
+			return parent;
+		while (*end == '/')
+			end++;
+		name = end;
+		while (*end && *end != '/')
+			end++;
+		kept = *end;
+		*end = 0;
+		fd = sys3(__NR_mkdirat, parent, name, 0755);
+		*end = kept;
+		if (fd < 0 && fd != -EEXIST)
+			return at(r, STEP_MKDIR, fd);
+	}
+	return at(r, STEP_OPEN, open_in_root(r, part, O_PATH | O_DIRECTORY, resolve));
+}
+
+/* Opens the directory that `path` lies in, made if need be. */
+static int make_parent(struct run *r, const char *path)
+{
+	char parent[PATH_MAX_BYTES];
+	int error = at(r, STEP_OPEN, copy_path(parent, path));
+
+	if (error < 0)
+		return error;
+	parent[parent_length(parent, text_length(parent))] = 0;
+	return make_directory(r, parent, 0);
+}
+
+/* Opens what `path` names; if there is nothing, it becomes an empty file. */
+static int make_file(struct run *r, const char *path)
+{
+	auto_fd parent = -1;
+	auto_fd made = -1;
+	int fd = open_in_root(r, path, O_PATH, 0);
+
+	if (fd != -ENOENT)
+		return at(r, STEP_OPEN, fd);
+	parent = make_parent(r, path);
+	if (parent < 0)
+		return parent;
+	made = openat2(parent, last_component(path), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644,
+		       RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
+	if (made < 0 && made != -EEXIST)
+		return at(r, STEP_CREATE, made);
+	return at(r, STEP_OPEN, open_in_root(r, path, O_PATH, 0));
+}
+
+static int set_attributes(int fd, uint64_t set, uint64_t clear, uint64_t propagation, int recursive)
+{
+	struct k_mount_attr attributes = { set, clear, propagation, 0 };
+	unsigned int flags = AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0U);
+
+	return sys5(NR_MOUNT_SETATTR, fd, "", flags, &attributes, sizeof(attributes));
+}
+
+/* Propagation types of `list`, each as MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with MS_REC or without. */
+static int propagate(struct run *r, int fd, const uint64_t *list)
+{
+	for (uint64_t i = 1; i <= list[0]; i++) {
+		uint64_t type = list[i] & ~(uint64_t)MS_REC;
+		int error = at(r, STEP_MOUNT_SETATTR, set_attributes(fd, 0, 0, type, (list[i] & MS_REC) != 0));
+
+		if (error < 0)
+			return error;
+	}
+	return 0;
+}
+
+/* propagation "su": a path of the host's view, MS_* flags. */
+int op_propagation(struct run *r, struct cursor *c)
+{
+	const char *path = take_str(c);
+	uint64_t flags = take_u64(c);
+
+	return at(r, STEP_MOUNT, sys5(__NR_mount, NULL, path, NULL, flags, NULL));
+}
+
+/*
+ * rootfs "su": path of the host's view, slot of a tree that the parent opened, or NO_FD.
+ * The root becomes a mount of its own, so that it can be pivoted to. It goes on top of the root directory itself where
+ * the parent handed a tree over: its path may not be reachable with the ids of our user namespace.
+ */
+int op_rootfs(struct run *r, struct cursor *c)
+{
+	const char *path = take_str(c);
+	uint64_t slot = take_u64(c);
+	auto_fd opened = -1;
+	auto_fd place = -1;
+	int tree;
+	int error;
+
+	if (slot != NO_FD && slot >= r->slot_count)
+		return at(r, STEP_PROTOCOL, -EPROTO);
+	place = at(r, STEP_OPEN, openat2(AT_FDCWD, slot == NO_FD ? path : "/", O_PATH | O_DIRECTORY, 0, 0));
+	if (place < 0)
+		return place;
+	if (slot == NO_FD) {
+		opened = at(r, STEP_OPEN_TREE, sys3(NR_OPEN_TREE, place, "", TREE_FLAGS | AT_EMPTY_PATH | AT_RECURSIVE));
+		if (opened < 0)
+			return opened;
+	}
+	tree = slot == NO_FD ? opened : r->slots[slot];
+	error = at(r, STEP_MOUNT_SETATTR, set_attributes(tree, 0, 0, MS_PRIVATE, 0));
+	if (!error)
+		error = at(r, STEP_MOVE_MOUNT, sys5(NR_MOVE_MOUNT, tree, "", place, "", TO_DESCRIPTOR));
+	if (error)
+		return error;
+	r->root = slot == NO_FD ? keep_fd(&opened) : tree;
+	return 0;
+}
+
+/* "mode=0755," before the options: a new tmpfs looks like the directory that it covers. */
+static int with_mode(char *to, size_t size, unsigned int mode, const char *data)
+{
+	char *const end = to + size;
+	size_t length = text_length(data);
+
+	copy_bytes(to, "mode=", 5);
+	to += 5;
+	for (int shift = 9; shift >= 0; shift -= 3)
+		*to++ = (char)('0' + ((mode >> shift) & 7));
+	if (length) {
+		if (length + 2 > (size_t)(end - to))
+			return -E2BIG;
+		*to++ = ',';
+		copy_bytes(to, data, length);
+		to += length;
+	}
+	*to = 0;
+	return 0;
+}
+
+/*
+ * mount "sssusnu": source, target, fstype, MS_* flags, data, propagation, bits.
+ * mount(2) on "." after fchdir(2): the target is a descriptor, and no path of it is walked again.
+ */
+int op_mount(struct run *r, struct cursor *c)
+{
+	const char *source = take_str(c);
+	const char *target = take_str(c);
+	const char *fstype = take_str(c);
+	uint64_t flags = take_u64(c);
+	const char *data = take_str(c);
+	const uint64_t *propagation = take_list(c);
+	uint64_t bits = take_u64(c);
+	uint64_t resolve = bits & TARGET_PLAIN_DIRECTORY ? RESOLVE_NO_SYMLINKS : 0;
+	char options[PATH_MAX_BYTES];
+	struct stat about;
+	auto_fd place = make_directory(r, target, resolve);
+	auto_fd mounted = -1;
+	int error;
+
+	if (place < 0)
+		return place;
+	error = at(r, STEP_CHDIR, sys1(__NR_fchdir, place));
+	if (!error && bits & MOUNT_COPY_MODE) {
+		error = at(r, STEP_STAT, sys2(__NR_fstat, place, &about));
+		if (!error)
+			error = at(r, STEP_MOUNT, with_mode(options, sizeof(options), about.st_mode & 07777, data));
+		data = options;
+	}
+	if (!error)
+		error = at(r, STEP_MOUNT, sys5(__NR_mount, source, ".", fstype, flags, data));
+	if (error || !propagation[0])
+		return error;
+	mounted = at(r, STEP_OPEN, open_in_root(r, target, O_PATH, resolve));
+	return mounted < 0 ? mounted : propagate(r, mounted, propagation);
+}
+
+static int open_source(struct run *r, const char *source, uint64_t slot, uint64_t bits)
+{
+	unsigned int flags = TREE_FLAGS | (bits & BIND_RECURSIVE ? AT_RECURSIVE : 0U);
+
+	if (slot == NO_FD)
+		return at(r, STEP_OPEN_TREE, sys3(NR_OPEN_TREE, AT_FDCWD, source, flags));
+	if (slot >= r->slot_count)
+		return at(r, STEP_PROTOCOL, -EPROTO);
+	return r->slots[slot];
+}
+
+/*
+ * bind "ssuuunu": source (host view), target, slot of a tree that the parent opened or NO_FD, MOUNT_ATTR_* to set, to
+ * clear, propagation, bits. Attributes go to the detached tree: there is no moment at which it is mounted without them.
+ */
+int op_bind(struct run *r, struct cursor *c)
+{
+	const char *source = take_str(c);
+	const char *target = take_str(c);
+	uint64_t slot = take_u64(c);
+	uint64_t set = take_u64(c);
+	uint64_t clear = take_u64(c);
+	const uint64_t *propagation = take_list(c);
+	uint64_t bits = take_u64(c);
+	auto_fd tree = open_source(r, source, slot, bits);
+	auto_fd place = -1;
+	struct stat about;
+	int error;
+
+	if (tree == -ENOENT && bits & BIND_OPTIONAL)
+		return 0;
+	if (tree < 0)
+		return tree;
+	error = at(r, STEP_STAT, sys2(__NR_fstat, tree, &about));
+	if (!error && (set || clear))
+		error = at(r, STEP_MOUNT_SETATTR, set_attributes(tree, set, clear, 0, (bits & ATTR_RECURSIVE) != 0));
+	if (error)
+		return error;
+	place = is_directory(&about) ? make_directory(r, target, 0) : make_file(r, target);
+	if (place < 0)
+		return place;
+	error = at(r, STEP_MOVE_MOUNT, sys5(NR_MOVE_MOUNT, tree, "", place, "", TO_DESCRIPTOR));
+	return error ? error : propagate(r, tree, propagation);
+}
+
+/* attributes "suuu": path of a mount, MOUNT_ATTR_* to set, to clear, bits. */
+int op_attributes(struct run *r, struct cursor *c)
+{
+	const char *path = take_str(c);
+	uint64_t set = take_u64(c);
+	uint64_t clear = take_u64(c);
+	uint64_t bits = take_u64(c);
+	auto_fd fd = at(r, STEP_OPEN, open_in_root(r, path, O_PATH, 0));
+
+	if (fd < 0)
+		return fd;
+	return at(r, STEP_MOUNT_SETATTR, set_attributes(fd, set, clear, 0, (bits & ATTR_RECURSIVE) != 0));
+}
+
+/* node "suuuu": path, mode with type, device number, uid, gid. */
+int op_node(struct run *r, struct cursor *c)
+{
+	const char *path = take_str(c);
+	uint64_t mode = take_u64(c);
+	uint64_t device = take_u64(c);
+	uint64_t uid = take_u64(c);
+	uint64_t gid = take_u64(c);
+	auto_fd parent = make_parent(r, path);
+	const char *name = last_component(path);
+	struct stat about;
+	int error;
+
+	if (parent < 0)
+		return parent;
+	error = sys4(__NR_mknodat, parent, name, mode, device);
+	if (error == -EEXIST) {
+		error = at(r, STEP_STAT, sys4(__NR_newfstatat, parent, name, &about, AT_SYMLINK_NOFOLLOW));
+		if (!error && ((about.st_mode & S_IFMT) != (mode & S_IFMT) || about.st_rdev != device))
+			error = at(r, STEP_VERIFY, -EEXIST);
+		return error;
+	}
+	if (error)
+		return at(r, STEP_MKNOD, error);
+	if (!uid && !gid)
+		return 0;
+	return at(r, STEP_CHOWN, sys5(__NR_fchownat, parent, name, uid, gid, AT_SYMLINK_NOFOLLOW));
+}
+
+/* symlink "ssu": what it says, path, bits. One that is there already stays, unless it is to be replaced. */
+int op_symlink(struct run *r, struct cursor *c)
+{
+	const char *text = take_str(c);
+	const char *path = take_str(c);
+	uint64_t bits = take_u64(c);
+	auto_fd parent = make_parent(r, path);
+	const char *name = last_component(path);
+	int error;
+
+	if (parent < 0)
+		return parent;
+	if (bits & SYMLINK_REPLACE)
+		sys3(__NR_unlinkat, parent, name, 0);
+	error = sys3(__NR_symlinkat, text, parent, name);
+	return error == -EEXIST ? 0 : at(r, STEP_SYMLINK, error);
+}
+
+/*
+ * sysctl "ss": path beneath /proc/sys, value. It comes before pivot_root, so /proc is the host's and nothing that a
+ * container mounted; it is checked to be procfs all the same, and nothing mounted inside it is entered (CVE-2025-52881).
+ */
+int op_sysctl(struct run *r, struct cursor *c)
+{
+	const char *path = take_str(c);
+	const char *value = take_str(c);
+	struct statfs type;
+	struct stat about;
+	auto_fd file = -1;
+	auto_fd proc = at(r, STEP_OPEN, openat2(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS));
+	int written;
+
+	if (proc < 0)
+		return proc;
+	if (sys2(__NR_fstatfs, proc, &type) || type.f_type != PROC_SUPER_MAGIC || sys2(__NR_fstat, proc, &about) ||
+	    about.st_ino != PROC_ROOT_INODE)
+		return at(r, STEP_VERIFY, -EXDEV);
+	file = at(r, STEP_OPEN, openat2(proc, path, O_WRONLY, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS));
+	if (file < 0)
+		return file;
+	written = at(r, STEP_WRITE, sys3(__NR_write, file, value, text_length(value)));
+	return written < 0 ? written : 0;
+}
+
+static int open_new_root(struct run *r)
+{
+	int error = at(r, STEP_CHDIR, sys1(__NR_chdir, "/"));
+	int root;
+
+	if (error)
+		return error;
+	root = at(r, STEP_OPEN, openat2(AT_FDCWD, "/", O_PATH | O_DIRECTORY, 0, 0));
+	if (root < 0)
+		return root;
+	if (r->root >= 0)
+		sys1(__NR_close, r->root);
+	r->root = root;
+	return 0;
+}
+
+/*
+ * The old root ends up on top of the new one, and is taken off. It turns into a slave first: taking it off must not
+ * reach the host. No descriptor of it stays.
+ */
+int op_pivot_root(struct run *r, struct cursor *c)
+{
+	auto_fd old = at(r, STEP_OPEN, openat2(AT_FDCWD, "/", O_PATH | O_DIRECTORY, 0, 0));
+	int error;
+
+	(void)c;
+	if (old < 0)
+		return old;
+	error = at(r, STEP_CHDIR, sys1(__NR_fchdir, r->root));
+	if (!error)
+		error = at(r, STEP_PIVOT_ROOT, sys2(__NR_pivot_root, ".", "."));
+	if (!error)
+		error = at(r, STEP_CHDIR, sys1(__NR_fchdir, old));
+	if (!error)
+		error = at(r, STEP_MOUNT, sys5(__NR_mount, NULL, ".", NULL, MS_SLAVE | MS_REC, NULL));
+	if (!error)
+		error = at(r, STEP_UMOUNT, sys2(__NR_umount2, ".", MOUNT_DETACH));
+	return error ? error : open_new_root(r);
+}
+
+/* A whole procfs or sysfs below the new root would give the host away to a process that climbs out: off with it. */
+static int remove_host_mount(struct run *r, const char *path)
+{
+	int error;
+
+	sys5(__NR_mount, NULL, path, NULL, MS_SLAVE | MS_REC, NULL);
+	error = sys2(__NR_umount2, path, MOUNT_DETACH);
+	if (error == -EPERM) /* locked by a user namespace: cover it */
+		error = sys5(__NR_mount, "tmpfs", path, "tmpfs", MS_RDONLY, "size=0");
+	return error == -EINVAL || error == -ENOENT ? 0 : at(r, STEP_UMOUNT, error);
+}
+
+/* Where the root is a ramfs, pivot_root fails; moving the mount is weaker (the host stays mounted below). */
+int op_move_root(struct run *r, struct cursor *c)
+{
+	int error = remove_host_mount(r, "/proc");
+
+	(void)c;
+	if (!error)
+		error = remove_host_mount(r, "/sys");
+	if (!error)
+		error = at(r, STEP_CHDIR, sys1(__NR_fchdir, r->root));
+	if (!error)
+		error = at(r, STEP_MOUNT, sys5(__NR_mount, ".", "/", NULL, MS_MOVE, NULL));
+	if (!error)
+		error = at(r, STEP_CHROOT, sys1(__NR_chroot, "."));
+	return error ? error : open_new_root(r);
+}
+
+/* chroot "s": for a container that shares the mount namespace. "/" opens the root and changes nothing. */
+int op_chroot(struct run *r, struct cursor *c)
+{
+	const char *path = take_str(c);
+	int error = 0;
+
+	if (!text_equal(path, "/")) {
+		error = at(r, STEP_CHDIR, sys1(__NR_chdir, path));
+		if (!error)
+			error = at(r, STEP_CHROOT, sys1(__NR_chroot, "."));
+	}
+	return error ? error : open_new_root(r);
+}
+
+/* root_propagation "u": MS_* flags for the container's own root. */
+int op_root_propagation(struct run *r, struct cursor *c)
+{
+	return at(r, STEP_MOUNT, sys5(__NR_mount, NULL, "/", NULL, take_u64(c), NULL));
+}
+
+int is_null_device(int fd)
+{
+	struct stat about;
+
+	return !sys2(__NR_fstat, fd, &about) && (about.st_mode & S_IFMT) == S_IFCHR && about.st_rdev == NULL_DEVICE;
+}
+
+/* The container's own /dev/null: no link on the way, and really the device (CVE-2025-31133). */
+int open_null(struct run *r)
+{
+	int fd;
+
+	if (r->null >= 0)
+		return r->null;
+	fd = at(r, STEP_OPEN, open_in_root(r, "/dev/null", O_PATH | O_NOFOLLOW, RESOLVE_NO_SYMLINKS));
+	if (fd < 0)
+		return fd;
+	r->null = fd;
+	return is_null_device(fd) ? fd : at(r, STEP_VERIFY, -ENODEV);
+}
+
+static int clone_onto(struct run *r, int source, int place, uint64_t set)
+{
+	auto_fd tree = at(r, STEP_OPEN_TREE, sys3(NR_OPEN_TREE, source, "", TREE_FLAGS | AT_EMPTY_PATH));
+	int error;
+
+	if (tree < 0)
+		return tree;
+	error = set ? at(r, STEP_MOUNT_SETATTR, set_attributes(tree, set, 0, 0, 0)) : 0;
+	return error ? error : at(r, STEP_MOVE_MOUNT, sys5(NR_MOVE_MOUNT, tree, "", place, "", TO_DESCRIPTOR));
+}
+
+/* The first directory is covered by an empty read-only tmpfs, the others by the same one: one superblock serves all. */
+static int cover_directory(struct run *r, const char *path, int place)
+{
+	int error;
+
+	if (r->covered >= 0)
+		return clone_onto(r, r->covered, place, 0);
+	error = at(r, STEP_CHDIR, sys1(__NR_fchdir, place));
+	if (!error)
+		error = at(r, STEP_MOUNT, sys5(__NR_mount, "tmpfs", ".", "tmpfs", MS_RDONLY, "nr_blocks=1,nr_inodes=1"));
+	if (!error)
+		error = at(r, STEP_CHDIR, sys1(__NR_chdir, "/"));
+	if (error)
+		return error;
+	r->covered = at(r, STEP_OPEN, open_in_root(r, path, O_PATH | O_DIRECTORY, 0));
+	return r->covered < 0 ? r->covered : 0;
+}
+
+static int is_missing(int error)
+{
+	return error == -ENOENT || error == -ENOTDIR;
+}
+
+/* mask_path "s" */
+int op_mask_path(struct run *r, struct cursor *c)
+{
+	const char *path = take_str(c);
+	auto_fd place = at(r, STEP_OPEN, open_in_root(r, path, O_PATH, 0));
+	struct stat about;
+	int null;
+	int error;
+
+	if (is_missing(place))
+		return 0;
+	if (place < 0)
+		return place;
+	error = at(r, STEP_STAT, sys2(__NR_fstat, place, &about));
+	if (error)
+		return error;
+	if (is_directory(&about))
+		return cover_directory(r, path, place);
+	null = open_null(r);
+	return null < 0 ? null : clone_onto(r, null, place, 0);
+}
+
+/* readonly_path "s" */
+int op_readonly_path(struct run *r, struct cursor *c)
+{
+	const char *path = take_str(c);
+	auto_fd place = at(r, STEP_OPEN, open_in_root(r, path, O_PATH, 0));
+	auto_fd tree = -1;
+	int error;
+
+	if (is_missing(place))
+		return 0;
+	if (place < 0)
+		return place;
+	tree = at(r, STEP_OPEN_TREE, sys3(NR_OPEN_TREE, place, "", TREE_FLAGS | AT_EMPTY_PATH | AT_RECURSIVE));
+	if (tree < 0)
+		return tree;
+	error = at(r, STEP_MOUNT_SETATTR, set_attributes(tree, MOUNT_ATTR_RDONLY, 0, 0, 0));
+	return error ? error : at(r, STEP_MOVE_MOUNT, sys5(NR_MOVE_MOUNT, tree, "", place, "", TO_DESCRIPTOR));
+}
+
+/* make_cwd "s" */
+int op_make_cwd(struct run *r, struct cursor *c)
+{
+	auto_fd fd = make_directory(r, take_str(c), 0);
+
+	return fd < 0 ? fd : 0;
+}

@@ -1,0 +1,102 @@
+/* run.h - one run of a plan: its state, and what the operations share. */
+#ifndef PYOCIRUN_RUN_H
+#define PYOCIRUN_RUN_H
+
+#include <errno.h>
+
+#include "plan.h"
+#include "sys.h"
+
+#define MAX_SLOTS 512
+#define HOME_BYTES 4096
+#define MESSAGE_BYTES 3072 /* below PIPE_BUF: a message through the report FIFO is never torn */
+
+enum message_kind { MESSAGE_AT = 1, MESSAGE_GO, MESSAGE_WARN, MESSAGE_FAILED };
+
+struct message {
+	uint32_t kind;
+	uint32_t index;		/* of the operation in the plan */
+	int32_t error;		/* errno, positive */
+	uint32_t step;
+	int64_t value;		/* AT of a fork: pid.  FAILED of a hook: its wait status */
+	uint64_t length;	/* of the payload */
+	char payload[MESSAGE_BYTES];
+};
+
+#define MESSAGE_HEADER offsetof(struct message, payload)
+
+struct run {
+	struct plan plan;
+	const struct plan_op *op;
+	int socket;		/* to the parent, until the gate; -1 afterwards */
+	int report;		/* the report FIFO, from the gate on; else -1 */
+	int gate;
+	int root;		/* the container's root directory */
+	int null;		/* verified /dev/null of the container, for masks; -1: not opened yet */
+	int covered;		/* an empty read-only directory, mounted as the first mask of one; -1: none yet */
+	int first_fd;		/* of those that belong to nsexec and not to the container */
+	int undumpable;
+	enum step step;
+	int64_t value;		/* goes out with FAILED */
+	size_t tail_length;	/* likewise: the end of a hook's output */
+	uint32_t slot_count;
+	int slots[MAX_SLOTS];
+	uint64_t *stamps;
+	int state_fd;		/* state JSON for hooks; -1: none came */
+	const char *executable;	/* what RESOLVE found */
+	char executable_path[PATH_MAX_BYTES];
+	char home[HOME_BYTES];	/* "HOME=...", or "" */
+	struct message message;
+};
+
+/* The fields of one operation, in the order of its signature. */
+struct cursor {
+	const uint64_t *word;
+};
+
+static inline uint64_t take_u64(struct cursor *c)
+{
+	return *c->word++;
+}
+
+static inline const char *take_str(struct cursor *c)
+{
+	return (const char *)(uintptr_t)*c->word++;
+}
+
+/* A list: its first word is the count. */
+static inline const uint64_t *take_list(struct cursor *c)
+{
+	return (const uint64_t *)(uintptr_t)*c->word++;
+}
+
+/* Remembers which part of an operation failed: the caller returns `result`. */
+static inline int at(struct run *r, enum step step, int result)
+{
+	if (result < 0)
+		r->step = step;
+	return result;
+}
+
+/* msg.c */
+int send_at(struct run *r, int64_t value, int fd);
+int receive_go(struct run *r);
+int wait_at_gate(struct run *r);
+void warn(struct run *r, int error, enum step step);
+_Noreturn void fail(struct run *r, uint32_t index, int error);
+_Noreturn void leave(int status);
+
+/* op_fs.c */
+int open_in_root(const struct run *r, const char *path, uint64_t flags, uint64_t resolve);
+int open_null(struct run *r);
+int is_null_device(int fd);
+
+/* op_ns.c */
+int forget_parent_death(void);
+int watch_parent_death(const struct run *r);
+
+#define OP(code, name, signature) int op_##name(struct run *r, struct cursor *c);
+PLAN_OPS(OP)
+#undef OP
+
+#endif

@@ -1,0 +1,634 @@
+"""The cgroupfs driver: makes, joins, limits, freezes, kills and removes cgroups by their files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from pyocirun.cgroup.devices import parse_list
+from pyocirun.cgroup.v1 import Now, Write, writes
+from pyocirun.errors import CgroupError
+from pyocirun.record import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Set
+
+    from pyocirun.spec.resources import Resources
+
+# Joined for the sake of tools that look there; nothing is limited by them, so a failure there is no failure.
+_COURTESY = frozenset(("", "name=systemd", "misc"))
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_GONE = (errno.ENOENT, errno.ENODEV)
+_FREEZE_SECONDS = 10.0
+_KILL_SECONDS = 10.0
+_SIGKILL = 9
+
+
+class V1Manager:
+    """A container's cgroups on cgroup v1, and on the v2 hierarchy of a hybrid host: see `manager.Manager`.
+
+    paths: controller -> absolute directory. Controllers that are mounted together have the same one.
+    lenient: forget hierarchies where making or joining a cgroup is not permitted, instead of failing.
+    """
+
+    def __init__(self, paths: dict[str, str], *, lenient: bool = False) -> None:
+        for directory in paths.values():
+            if not directory.startswith("/") or ".." in directory.split("/"):
+                raise CgroupError(f"not a path of a cgroup: {directory!r}", path=directory)
+        self._paths = dict(paths)
+        self._lenient = lenient
+        self._foreign = False
+
+    @property
+    def paths(self) -> dict[str, str]:
+        return self._paths
+
+    def path(self, controller: str) -> str:
+        return self._paths.get(controller, "")
+
+    def exists(self) -> bool:
+        return any(os.path.isdir(directory) for directory in self._main())
+
+    def create(self) -> list[str]:
+        made: list[str] = []
+        try:
+            for controller, directory in self._directories():
+                self._create_one(controller, directory, made)
+        except BaseException:
+            for directory in reversed(made):
+                _rmdir(directory)
+            raise
+        return made
+
+    def write(self, writes: Iterable[Write]) -> None:
+        """Write in order, a file that is written several times in a row being opened once.
+
+        Raises CgroupError that names file, value and errno, and for a controller that is missing.
+        """
+        late = self._write_round(writes, patient=True)
+        self._write_round(late, patient=False)
+
+    def set(self, resources: Resources) -> None:
+        self.write(writes(resources, self._now(resources)))
+
+    def join(self, pid: int, controllers: Set[str] | None = None) -> None:
+        self.add_pid("", pid, controllers)
+
+    def apply(self, pid: int) -> None:
+        self.create()
+        if pid != -1:
+            self.join(pid)
+
+    def add_pid(self, subcgroup: str, pid: int, controllers: Set[str] | None = None) -> None:
+        if ".." in subcgroup.split("/"):
+            raise CgroupError(f"bad sub cgroup path: {subcgroup}", path=subcgroup)
+        below = f"/{subcgroup.strip('/')}" if subcgroup.strip("/") else ""
+        data = b"%d" % pid
+        for controller, directory in self._directories(controllers):
+            try:
+                _write_procs(f"{directory}{below}/cgroup.procs", data)
+            except OSError as error:
+                self._tolerate(controller, error, f"cannot add process {pid} to cgroup {directory}{below}")
+
+    def pids(self) -> list[int]:
+        return sorted(_pids(self._main()[0])) if self._paths else []
+
+    def all_pids(self) -> list[int]:
+        """Those of every hierarchy: a process may have been moved below, or have joined only some yet."""
+        found: set[int] = set()
+        for directory in self._main():
+            for below in _tree(directory):
+                found |= _pids(below)
+        return sorted(found)
+
+    def freeze(self, state: str = "FROZEN") -> None:
+        directory = self.path("freezer")
+        if not directory:
+            raise CgroupError("cannot toggle freezer: cgroups not configured for container", controller="freezer")
+        if state == "FROZEN":
+            _freeze(directory, _FREEZE_SECONDS)
+        elif state == "THAWED":
+            _write_freezer(directory, state)
+        else:
+            raise CgroupError(f"invalid freezer state {state!r}", controller="freezer")
+
+    def thaw(self) -> None:
+        self.freeze("THAWED")
+
+    def freezer_state(self) -> str:
+        directory = self.path("freezer")
+        if not directory:
+            return "UNDEFINED"
+        try:
+            # Frozen by an ancestor is not ours to thaw.
+            if _read(f"{directory}/freezer.self_freezing").strip() == "0":
+                return "THAWED"
+            return _await_stable(directory)
+        except OSError as error:
+            if error.errno in _GONE:
+                return "UNDEFINED"
+            raise _failed(error, "cannot read freezer state", f"{directory}/freezer.state", "freezer") from error
+
+    def kill(self, signal: int) -> None:
+        frozen = self.freezer_state() == "FROZEN"
+        if not self.all_pids():
+            return
+        self._signal_frozen(signal, thaw=not frozen or signal == _SIGKILL)
+        if signal == _SIGKILL:
+            self._kill_until_empty()
+
+    def destroy(self) -> None:
+        """Raises CgroupError that names the processes in the way, after about a second of trying.
+
+        Does nothing if `create` found the cgroup in use by somebody else.
+        """
+        if self._foreign:
+            return
+        left = [directory for _, directory in self._directories() if not _rmdir(directory)]
+        delay = 0.001
+        for _ in range(11):
+            left = [directory for directory in left if not _remove_tree(directory)]
+            if not left:
+                return
+            time.sleep(delay)
+            delay = min(delay * 2, 0.25)
+        raise _still_there(left)
+
+    def oom_kill_count(self) -> int:
+        directory = self.path("memory")
+        try:
+            lines = _read(f"{directory}/memory.oom_control").splitlines() if directory else []
+        except OSError as error:
+            if error.errno in _GONE:
+                return 0
+            raise _failed(error, "cannot read", f"{directory}/memory.oom_control", "memory") from error
+        return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+    def _directories(self, controllers: Set[str] | None = None) -> Iterator[tuple[str, str]]:
+        """(controller, directory), each directory once: those of some controllers, or all."""
+        seen: set[str] = set()
+        for controller, directory in list(self._paths.items()):
+            if directory not in seen and (controllers is None or controller in controllers):
+                seen.add(directory)
+                yield controller, directory
+
+    def _main(self) -> list[str]:
+        """The directories that count for who is in the cgroup, that of `devices` first: it is always there."""
+        found = [directory for controller, directory in self._directories() if controller not in _COURTESY]
+        found.sort(key=lambda directory: directory != self.path("devices"))
+        return found or list(self._paths.values())
+
+    def _create_one(self, controller: str, directory: str, made: list[str]) -> None:
+        try:
+            new = _mkdir(directory, made)
+            if not new and controller not in _COURTESY:
+                self._refuse_in_use(directory)
+            if directory == self.path("cpuset"):
+                _fill_cpuset(directory, new=new)
+        except OSError as error:
+            self._tolerate(controller, error, f"cannot create cgroup {directory}")
+
+    def _refuse_in_use(self, directory: str) -> None:
+        found: set[int] = set()
+        for below in _tree(directory):
+            found |= _pids(below)
+        if found:
+            self._foreign = True
+            raise CgroupError(
+                f"container's cgroup is not empty: {len(found)} process(es) found",
+                path=directory,
+                hint="give every container a cgroupsPath of its own",
+            )
+        if directory == self.path("freezer") and self.freezer_state() == "FROZEN":
+            self._foreign = True
+            raise CgroupError("container's cgroup unexpectedly frozen", path=directory, controller="freezer")
+
+    def _tolerate(self, controller: str, error: OSError, what: str) -> None:
+        """Raise, unless `controller` can be done without; then forget it, so that limits on it fail clearly."""
+        if controller not in _COURTESY and not (self._lenient and error.errno in _REFUSED):
+            raise _failed(error, what, error.filename or self.path(controller), controller) from error
+        if controller not in _COURTESY:
+            gone = self.path(controller)
+            self._paths = {name: path for name, path in self._paths.items() if path != gone}
+            _rmdir(gone)
+
+    def _write_round(self, writes: Iterable[Write], *, patient: bool) -> list[Write]:
+        """Write all; the late ones that the kernel would not take yet come back, if `patient`."""
+        late: list[Write] = []
+        opened: tuple[str, str] | None = None
+        fd = -1
+        try:
+            for write in writes:
+                if opened != (write.controller, write.file):
+                    if fd >= 0:
+                        os.close(fd)
+                    fd, opened = -1, (write.controller, write.file)
+                    fd = self._open(write)
+                if fd < 0:
+                    continue
+                try:
+                    os.write(fd, write.value.encode())
+                except OSError as error:
+                    if not (patient and write.late and error.errno == errno.EINVAL):
+                        raise self._refused(write, error) from error
+                    late.append(write)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        return late
+
+    def _open(self, write: Write) -> int:
+        """A descriptor of the file; -1 if there is none and it need not be."""
+        directory = self.path(write.controller)
+        if not directory:
+            raise CgroupError(
+                f"cannot set {write.controller} limit: container could not join or create cgroup ({write.file})",
+                controller=write.controller,
+                hint=f"is the {write.controller} controller mounted as cgroup v1, and may you write to it?",
+            )
+        for name in (write.file, write.other) if write.other else (write.file,):
+            try:
+                return os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+            except FileNotFoundError as error:
+                missing = error
+            except OSError as error:
+                raise self._refused(write, error) from error
+        if write.optional:
+            return -1
+        raise self._refused(write, missing)
+
+    def _refused(self, write: Write, error: OSError) -> CgroupError:
+        directory = self.path(write.controller)
+        path = f"{directory}/{write.file}"
+        if write.file == "memory.limit_in_bytes" and error.errno == errno.EBUSY:
+            usage, peak = (
+                _number(f"{directory}/memory.usage_in_bytes"),
+                _number(f"{directory}/memory.max_usage_in_bytes"),
+            )
+            return CgroupError(
+                f"unable to set memory limit to {write.value} (current usage: {usage}, peak usage: {peak})",
+                path=path,
+                controller="memory",
+                errno=errno.EBUSY,
+            )
+        hint = _HINTS.get((write.file, error.errno or 0)) or _HINTS.get((write.controller, error.errno or 0), "")
+        return _failed(error, f"failed to write {write.value!r} to {path}", path, write.controller, hint)
+
+    def _now(self, resources: Resources) -> Now:
+        """What `writes` must know of the cgroup as it is."""
+        memory, devices = self.path("memory"), self.path("devices")
+        now = Now()
+        try:
+            if memory and resources.memory is not None:
+                now = replace(now, memory_limit=int(_read(f"{memory}/memory.limit_in_bytes")))
+            if devices and resources.devices:
+                now = replace(now, devices=parse_list(_read(f"{devices}/devices.list")))
+        except OSError as error:
+            raise _failed(error, "cannot read cgroup", error.filename or "", "") from error
+        return now
+
+    def _signal_frozen(self, signal: int, *, thaw: bool) -> None:
+        """Freeze, so that none can fork away, signal every process, and thaw again if wanted."""
+        directory = self.path("freezer")
+        if directory:
+            # Some processes cannot be frozen; whoever forks on is met again by the rounds below.
+            _freeze_if_possible(directory, 0.5)
+        try:
+            signalled: set[int] = set()
+            for _ in range(100):
+                new = set(self.all_pids()) - signalled
+                if not new:
+                    return
+                for pid in new:
+                    _signal(pid, signal)
+                signalled |= new
+        finally:
+            if directory and thaw:
+                _write_freezer(directory, "THAWED")
+
+    def _kill_until_empty(self) -> None:
+        deadline = time.monotonic() + _KILL_SECONDS
+        delay = 0.0002
+        while left := self.all_pids():
+            if time.monotonic() > deadline:
+                raise CgroupError(
+                    f"{len(left)} process(es) survived SIGKILL: {_names(left)}",
+                    path=self._main()[0],
+                    hint="a process in state D waits for the kernel; it will end when that wait does",
+                )
+            time.sleep(delay)
+            delay = min(delay * 2, 0.05)
+            if delay > 0.005:
+                self._signal_frozen(_SIGKILL, thaw=True)
+
+
+class NullManager:
+    """The manager of the driver "none": there is no cgroup, and a limit cannot be set."""
+
+    @property
+    def paths(self) -> dict[str, str]:
+        return {}
+
+    def path(self, controller: str) -> str:
+        return ""
+
+    def exists(self) -> bool:
+        return False
+
+    def create(self) -> list[str]:
+        return []
+
+    def write(self, writes: Iterable[Write]) -> None:
+        """Raises CgroupError for any limit; device rules, which every configuration has, are passed over."""
+        for write in writes:
+            if write.controller != "devices":
+                raise CgroupError(
+                    f"cannot set {write.controller} limit: the cgroup driver is none ({write.file})",
+                    controller=write.controller,
+                )
+
+    def set(self, resources: Resources) -> None:
+        self.write(writes(resources, devices=False))
+
+    def join(self, pid: int, controllers: Set[str] | None = None) -> None:
+        pass
+
+    def apply(self, pid: int) -> None:
+        pass
+
+    def add_pid(self, subcgroup: str, pid: int, controllers: Set[str] | None = None) -> None:
+        pass
+
+    def pids(self) -> list[int]:
+        return []
+
+    def all_pids(self) -> list[int]:
+        return []
+
+    def freeze(self, state: str = "FROZEN") -> None:
+        raise CgroupError("cannot toggle freezer: the cgroup driver is none", controller="freezer")
+
+    def thaw(self) -> None:
+        self.freeze("THAWED")
+
+    def freezer_state(self) -> str:
+        return "UNDEFINED"
+
+    def kill(self, signal: int) -> None:
+        pass
+
+    def destroy(self) -> None:
+        pass
+
+    def oom_kill_count(self) -> int:
+        return 0
+
+
+_HINTS: dict[tuple[str, int], str] = {
+    ("cpu.cfs_quota_us", errno.EINVAL): "quota must be at least 1000 us and fit within the parent cgroup's",
+    ("cpu.cfs_period_us", errno.EINVAL): "period must be from 1000 to 1000000 us",
+    ("cpu.cfs_burst_us", errno.EINVAL): "burst must not exceed quota",
+    ("cpu.rt_runtime_us", errno.EINVAL): "the parent cgroups must grant realtime runtime first",
+    ("cpu.rt_runtime_us", errno.ENOENT): "the kernel has no realtime group scheduling (CONFIG_RT_GROUP_SCHED)",
+    ("cpu.rt_period_us", errno.ENOENT): "the kernel has no realtime group scheduling (CONFIG_RT_GROUP_SCHED)",
+    ("cpu.idle", errno.ENOENT): "cpu.idle needs Linux 5.15",
+    ("memory.memsw.limit_in_bytes", errno.ENOENT): "the kernel does not account swap: boot it with swapaccount=1",
+    ("memory.memsw.limit_in_bytes", errno.EINVAL): "memory+swap must not be below the memory limit",
+    ("blkio.weight", errno.ENOENT): "the kernel has no I/O scheduler with weights (BFQ)",
+    ("blkio.weight_device", errno.ENOENT): "the kernel has no I/O scheduler with weights (BFQ)",
+    ("blkio", errno.ENODEV): "the host has no such block device",
+    ("hugetlb", errno.ENOENT): "the host has no huge pages of this size",
+    ("devices", errno.EPERM): "the parent cgroup does not allow this device",
+    ("cpuset", errno.EACCES): "these processors or nodes are not available in the parent cgroup",
+    ("cpuset", errno.EINVAL): "give existing processors or nodes as a list such as 0-2,7",
+}
+
+
+def _mkdir(directory: str, made: list[str]) -> bool:
+    """Make `directory` and what is missing above it, noting what was made; False if it was there."""
+    for _ in range(5):
+        try:
+            os.mkdir(directory, 0o755)
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            # Somebody may be removing the parent right now, so this is tried again.
+            _mkdir(os.path.dirname(directory), made)
+        else:
+            made.append(directory)
+            return True
+    raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
+
+
+def _fill_cpuset(directory: str, *, new: bool) -> None:
+    """A cpuset begins without processors and nodes, and takes no process so; give it those of its parent."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if new or not _read(f"{directory}/{name}").strip():
+            _write(f"{directory}/{name}", _parent_cpuset(os.path.dirname(directory), name).encode())
+
+
+def _parent_cpuset(directory: str, name: str) -> str:
+    """The value of an ancestor, which is filled from the ones above it if it is empty. The topmost never is."""
+    value = _read(f"{directory}/{name}")
+    if not value.strip():
+        value = _parent_cpuset(os.path.dirname(directory), name)
+        _write(f"{directory}/{name}", value.encode())
+    return value
+
+
+def _write_procs(path: str, data: bytes) -> None:
+    """Move a process. EINVAL is what a task that is still being forked gets."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        for left in (4, 3, 2, 1, 0):
+            try:
+                os.write(fd, data)
+                return
+            except OSError as error:
+                if error.errno != errno.EINVAL or not left:
+                    raise OSError(error.errno, os.strerror(error.errno or 0), path) from None
+                time.sleep(0.03)
+    finally:
+        os.close(fd)
+
+
+def _pids(directory: str) -> set[int]:
+    """0 is what a process of a foreign pid namespace shows as: kill(2) would take it for our own group."""
+    try:
+        return {pid for pid in map(int, _read(f"{directory}/cgroup.procs").split()) if pid > 0}
+    except OSError as error:
+        if error.errno in _GONE:
+            return set()
+        if error.errno == errno.EOPNOTSUPP:  # a threaded cgroup of v2
+            return {int(pid) for pid in _read(f"{directory}/cgroup.threads").split()}
+        raise _failed(error, "cannot read", f"{directory}/cgroup.procs", "") from error
+
+
+def _tree(directory: str) -> list[str]:
+    """`directory` and every cgroup below it, the deepest first; without those that vanish meanwhile."""
+    found: list[str] = []
+    try:
+        # A cgroup's link count is 2 plus the cgroups in it, so most need no listing.
+        names = _below(directory) if os.stat(directory).st_nlink != 2 else []
+    except OSError as error:
+        if error.errno in _GONE:
+            return found
+        raise _failed(error, "cannot read cgroup", directory, "") from error
+    for name in names:
+        found += _tree(f"{directory}/{name}")
+    found.append(directory)
+    return found
+
+
+def _below(directory: str) -> list[str]:
+    with os.scandir(directory) as entries:
+        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+
+def _rmdir(directory: str) -> bool:
+    """Whether it is gone."""
+    try:
+        os.rmdir(directory)
+    except OSError as error:
+        # A read-only mount answers EROFS even for what is not there.
+        return error.errno in _GONE or (error.errno == errno.EROFS and not os.path.exists(directory))
+    return True
+
+
+def _remove_tree(directory: str) -> bool:
+    """Whether all is gone, after trying to remove each once."""
+    return not [below for below in _tree(directory) if not _rmdir(below)]
+
+
+def _still_there(left: list[str]) -> CgroupError:
+    found: set[int] = set()
+    for directory in left:
+        for below in _tree(directory):
+            found |= _pids(below)
+    code = 0
+    try:
+        os.rmdir(left[0])
+    except OSError as error:
+        code = error.errno or 0
+    reason = f"in use by {_names(sorted(found))}" if found else os.strerror(code)
+    return CgroupError(f"cannot remove cgroup {', '.join(left)}: {reason}", path=left[0], errno=code)
+
+
+def _names(pids: list[int]) -> str:
+    """ "12 (sleep), 14 (sh)", and no more than ten."""
+    shown = []
+    for pid in pids[:10]:
+        try:
+            shown.append(f"{pid} ({_read(f'/proc/{pid}/comm').strip()})")
+        except OSError:
+            shown.append(str(pid))
+    return ", ".join(shown) + (f" and {len(pids) - 10} more" if len(pids) > 10 else "")
+
+
+def _freeze(directory: str, seconds: float) -> None:
+    """Freeze, or leave thawed and raise.
+
+    While processes keep coming, v1 can hang in FREEZING until FROZEN is written again, or the group gets a moment to
+    run: so both are done over and over.
+    """
+    deadline = time.monotonic() + seconds
+    turn = 0
+    while True:
+        turn += 1
+        _write_freezer(directory, "FROZEN")
+        try:
+            state = _read(f"{directory}/freezer.state").strip()
+        except OSError as error:
+            raise _failed(error, "cannot read freezer state", f"{directory}/freezer.state", "freezer") from error
+        if state == "FROZEN":
+            return
+        if time.monotonic() > deadline:
+            break
+        if turn % 50 == 0:
+            _write_freezer(directory, "THAWED")
+            time.sleep(0.01)
+        elif turn % 10 == 0:
+            time.sleep(0.001)
+    # A group left in FREEZING would stop whoever joins it.
+    _write_freezer(directory, "THAWED")
+    raise CgroupError(
+        f"unable to freeze: the cgroup is still {state} after {seconds:g} s",
+        path=f"{directory}/freezer.state",
+        controller="freezer",
+        hint="a process in state D cannot be frozen",
+    )
+
+
+def _freeze_if_possible(directory: str, seconds: float) -> bool:
+    try:
+        _freeze(directory, seconds)
+    except CgroupError:
+        return False
+    return True
+
+
+def _await_stable(directory: str) -> str:
+    """The freezer's state, a FREEZING being given a second to become FROZEN; it counts as that in any case."""
+    for _ in range(1000):
+        state = _read(f"{directory}/freezer.state").strip()
+        if state != "FREEZING":
+            return state
+        time.sleep(0.001)
+    return "FROZEN"
+
+
+def _write_freezer(directory: str, state: str) -> None:
+    path = f"{directory}/freezer.state"
+    try:
+        _write(path, state.encode())
+    except OSError as error:
+        raise _failed(error, f"cannot write {state} to {path}", path, "freezer") from error
+
+
+def _signal(pid: int, signal: int) -> None:
+    try:
+        os.kill(pid, signal)
+    except ProcessLookupError:
+        pass
+    except OSError as error:
+        raise _failed(error, f"cannot send signal {signal} to process {pid}", "", "") from error
+
+
+def _number(path: str) -> str:
+    try:
+        return _read(path).strip()
+    except OSError:
+        return "unknown"
+
+
+def _read(path: str) -> str:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(fd, 4096)
+        if len(data) < 4096 - 256:  # less than a page: cgroup files never stop short of one before their end
+            return data.decode()
+        while more := os.read(fd, 65536):
+            data += more
+        return data.decode()
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), path) from None
+    finally:
+        os.close(fd)
+
+
+def _write(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, data)
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), path) from None
+    finally:
+        os.close(fd)
+
+
+def _failed(error: OSError, what: str, path: str, controller: str, hint: str = "") -> CgroupError:
+    if not hint and error.errno == errno.EROFS:
+        hint = "the cgroup file system is mounted read-only here"
+    return CgroupError(f"{what}: {error.strerror}", path=path, controller=controller, errno=error.errno or 0, hint=hint)

@@ -1,0 +1,95 @@
+"""The interface that every cgroup manager has, and which manager serves a host."""
+
+from __future__ import annotations
+
+from pyocirun.errors import CgroupError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Set
+    from typing import Protocol
+
+    from pyocirun.cgroup.v1 import Write
+    from pyocirun.linux.host import Host
+    from pyocirun.spec.resources import Resources
+
+    class Manager(Protocol):
+        """One container's cgroup, in all hierarchies. The names are libcontainer's where it has the method.
+
+        Methods raise CgroupError. A manager keeps nothing but its paths, so it can be made anew from saved ones.
+        Statistics are read elsewhere, from `paths`.
+        """
+
+        @property
+        def paths(self) -> dict[str, str]:
+            """Controller -> directory, "" for cgroup v2: what to keep to make this manager again."""
+
+        def path(self, controller: str) -> str:
+            """The directory of `controller`, "" if there is none."""
+
+        def exists(self) -> bool:
+            """Whether the container's cgroup is there."""
+
+        def create(self) -> list[str]:
+            """Make the directories; the ones that were not there before come back, parents first.
+
+            A cgroup that was there before must be neither in use nor frozen. On an error nothing that was made stays.
+            """
+
+        def write(self, writes: Iterable[Write]) -> None:
+            """Write to the cgroup's files."""
+
+        def set(self, resources: Resources) -> None:
+            """Change the limits of a cgroup that is in use; what `resources` does not name stays."""
+
+        def join(self, pid: int, controllers: Set[str] | None = None) -> None:
+            """Move a process into the cgroup, in the hierarchies of these controllers; None: in all."""
+
+        def apply(self, pid: int) -> None:
+            """Create, and join with every controller; pid -1 only creates."""
+
+        def add_pid(self, subcgroup: str, pid: int, controllers: Set[str] | None = None) -> None:
+            """Move a process into an existing cgroup below this one; "" is this one."""
+
+        def pids(self) -> list[int]:
+            """The processes in the cgroup, ascending. (libcontainer: GetPids)"""
+
+        def all_pids(self) -> list[int]:
+            """The processes in the cgroup and all cgroups below, ascending. (libcontainer: GetAllPids)"""
+
+        def freeze(self, state: str = "FROZEN") -> None:
+            """Bring the freezer to "FROZEN" or "THAWED", and return when it is there."""
+
+        def thaw(self) -> None:
+            """The same as freeze("THAWED")."""
+
+        def freezer_state(self) -> str:
+            """ "FROZEN", "THAWED", or "UNDEFINED" without a freezer. What only an ancestor freezes is THAWED."""
+
+        def kill(self, signal: int) -> None:
+            """Send a signal to every process, forks in progress included; after SIGKILL none is left."""
+
+        def destroy(self) -> None:
+            """Remove the cgroup and all below. It must have no processes; a cgroup that is gone is fine."""
+
+        def oom_kill_count(self) -> int:
+            """How many processes the kernel killed here for lack of memory."""
+
+
+def select(host: Host, driver: str, paths: dict[str, str], *, lenient: bool = False) -> Manager:
+    """The manager of `paths` by driver "cgroupfs", "systemd" or "none".
+
+    lenient: pass over hierarchies where the caller may not make cgroups, as a rootless one that asked for no
+    particular path. Raises CgroupError for a driver that this host, or this version, does not have.
+    """
+    from pyocirun.cgroup.fs import NullManager, V1Manager
+
+    if driver == "none":
+        return NullManager()
+    if driver == "systemd":
+        raise CgroupError("the systemd cgroup driver is not supported yet", hint="use the cgroupfs driver")
+    if driver != "cgroupfs":
+        raise CgroupError(f"unknown cgroup driver {driver!r}", hint="use cgroupfs, systemd or none")
+    if host.cgroup2_only:
+        raise CgroupError("a host with nothing but cgroup v2 is not supported yet", hint="use the driver none")
+    return V1Manager(paths, lenient=lenient)

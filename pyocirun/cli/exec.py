@@ -1,0 +1,95 @@
+"""pyocirun exec: run one more process in a container."""
+
+from __future__ import annotations
+
+from pyocirun.cli.terminal import refuse_terminal
+from pyocirun.errors import SpecError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyocirun.cli.main import Session
+    from pyocirun.cli.options import Call
+
+_LAST_ID = (1 << 32) - 2
+"""The greatest uid or gid: 2**32 - 1 means "none" to the kernel."""
+
+
+def run(call: Call, session: Session) -> int:
+    """Exit status of the process, 128 + its signal, or 0 with --detach."""
+    flags = call.flags
+    request = _request(call)
+    terminal = request["process"].get("terminal") is True if request["process"] else flags["tty"]
+    refuse_terminal(flags, detach=flags["detach"], terminal=terminal)
+    signals = None
+    if not flags["detach"]:
+        from pyocirun.cli.foreground import Signals
+
+        signals = Signals()
+    process = session.load(call.args[0]).exec(**request)
+    if flags["pid-file"]:
+        from pyocirun.cli.pidfile import write_pid_file
+
+        try:
+            write_pid_file(flags["pid-file"], process.pid)
+        except BaseException:
+            process.signal(9)
+            process.wait()
+            raise
+    return signals.follow(process.pid, process.signal, process.wait) if signals else 0
+
+
+def _request(call: Call) -> dict[str, Any]:
+    """The arguments of Container.exec that the command line asks for. Raises UsageError, Error."""
+    flags, args = call.flags, call.args[1:]
+    for name in ("process-label", "apparmor"):
+        if flags[name]:
+            raise UsageError(f"--{name} is not supported yet")
+    if flags["preserve-fds"] < 0:
+        raise UsageError("--preserve-fds must not be negative")
+    common = {
+        "preserve_fds": flags["preserve-fds"],
+        "cgroup": flags["cgroup"] or None,
+        "ignore_paused": flags["ignore-paused"],
+    }
+    if flags["process"]:
+        return {"process": _read_process(flags["process"]), **common}
+    if not args:
+        raise UsageError("exec args cannot be empty")
+    return {
+        "process": None,
+        "args": args,
+        "env": flags["env"],
+        "cwd": flags["cwd"] or None,
+        "user": _user(flags["user"]) if flags["user"] else None,
+        "additional_gids": [_id(gid, "additional gid") for gid in flags["additional-gids"]] or None,
+        "capabilities": flags["cap"],
+        "no_new_privileges": flags["no-new-privs"],
+        "tty": flags["tty"],
+        **common,
+    }
+
+
+def _user(text: str) -> tuple[int, int | None]:
+    """uid and gid of "UID[:GID]", None for a gid that is not given."""
+    uid, colon, gid = text.partition(":")
+    return _id(uid, "uid"), _id(gid, "gid") if colon else None
+
+
+def _id(text: str, what: str) -> int:
+    """A uid or gid in decimal. No default for what cannot be read: elsewhere that made root of it (CVE-2026-30892)."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) > _LAST_ID:
+        raise UsageError(f'bad {what}: "{text}" is not a number from 0 to {_LAST_ID}')
+    return int(text)
+
+
+def _read_process(path: str) -> dict[str, Any]:
+    """The process of a JSON file, as a dict. What is inside is the library's to check. Raises SpecError."""
+    from pyocirun.spec.bundle import read_file
+    from pyocirun.spec.reader import load_json
+
+    process = load_json(read_file(path, path), path)
+    if not isinstance(process, dict):
+        raise SpecError(f"the process in {path} is not a JSON object", path=path)
+    return process

@@ -1,0 +1,202 @@
+"""The command `pyocirun`: parse, call the command's module, turn what went wrong into a message and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pyocirun.cli import options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    from pyocirun.cli.options import Call
+    from pyocirun.container.container import Container
+    from pyocirun.container.factory import Factory
+    from pyocirun.log import Log
+
+DEFAULT_ROOT = "/run/pyocirun"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line and return its exit status. argv: without the program's name; None: of this process.
+
+    This is the one place that catches errors. 0: done.  1: failed.  255: exec failed.  130: interrupted.
+    run and exec in the foreground: the process's own status, or 128 + the signal that ended it.
+    """
+    session = Session()
+    try:
+        call = session.understand(sys.argv[1:] if argv is None else argv)
+        return _command(call.command)(call, session) if call is not None else 0
+    except (Exception, KeyboardInterrupt) as error:
+        from pyocirun.cli.failure import report
+
+        return report(error, session)
+
+
+def entry() -> NoReturn:
+    """The installed command: leaves without tearing the interpreter down, which nobody would see but in its time."""
+    status = main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (AttributeError, OSError):
+        status = status or 1
+    os._exit(status)
+
+
+class Session:
+    """One command line: its flags, and the log and the factory that they ask for, made when first needed.
+
+    command: "" until the command line was understood.
+    """
+
+    def __init__(self) -> None:
+        self.flags: dict[str, Any] = {}
+        self.command = ""
+        self._log: Log | None = None
+
+    def understand(self, argv: list[str]) -> Call | None:
+        """What `argv` asks for; None if it was help, which is printed now. Raises UsageError."""
+        call = None if options.COMPLETION in os.environ else options.parse(argv)
+        if call is None:
+            call = self._understand_slowly(argv)
+            if call is None:
+                return None
+        self.flags = call.global_flags
+        self._check_log_format()
+        self.command = call.command
+        if self.flags["criu"] is not None:
+            self.warn("--criu is ignored: criu is looked for in PATH")
+        return call
+
+    @property
+    def log(self) -> Log:
+        if self._log is None:
+            from pyocirun.log import Log
+
+            self._log = Log(
+                self.flags.get("log") or "",
+                json=self.flags.get("log-format") == "json",
+                debug=self.flags.get("debug", False),
+                # Without a terminal, descriptors 0 to 2 of these belong to the container.
+                quiet=self.command in ("create", "exec", "run"),
+            )
+        return self._log
+
+    def warn(self, message: str) -> None:
+        self.log.warning(message)
+
+    def factory(self, *, effects: bool = True) -> Factory:
+        """The library's factory, as the global flags want it. effects: the default root may be made. Raises Error."""
+        from pyocirun.container.factory import Factory
+
+        return Factory(
+            self.root(make=effects),
+            cgroup_manager="systemd" if self.flags["systemd-cgroup"] else "cgroupfs",
+            rootless=self._rootless(),
+            warn=self.warn,
+            debug=self.log.debug if self.flags["debug"] else None,
+        )
+
+    def load(self, id: str) -> Container:
+        """The container with this id. Raises Error."""
+        return self.factory().load(self.id(id))
+
+    def id(self, id: str) -> str:
+        """`id`, which is not empty: other faults are the library's to find. Raises UsageError."""
+        if not id:
+            from pyocirun.errors import UsageError
+
+            raise UsageError("container id cannot be empty")
+        return id
+
+    def root(self, *, make: bool = False) -> str:
+        """The directory of states, absolute. make: make the default one if it is a user's own. Raises Error."""
+        given: str | None = self.flags["root"]
+        if given is None:
+            return default_root(make=make)
+        # POSIX keeps two leading slashes, and so does abspath.
+        root = "/" + os.path.abspath(given).lstrip("/")
+        if root == "/" or not given:
+            from pyocirun.errors import UsageError
+
+            raise UsageError("Option --root argument should not be set to /" if given else "Option --root is empty")
+        return root
+
+    def _understand_slowly(self, argv: list[str]) -> Call | None:
+        from pyocirun.cli import usage
+
+        # What is wrong with the command's own flags is to be logged where the global ones say.
+        found = options.take_flags(options.GLOBAL, argv, subcommands=True)
+        if found is not None:
+            self.flags = found[0]
+        return usage.understand(argv)
+
+    def _rootless(self) -> bool | None:
+        when: str = self.flags["rootless"]
+        if when.lower() in ("", "auto"):
+            return None
+        if when not in options.BOOLEANS:
+            from pyocirun.errors import UsageError
+
+            raise UsageError(f'invalid value "{when}" for flag -rootless: not true, false or auto')
+        return options.BOOLEANS[when]
+
+    def _check_log_format(self) -> None:
+        if self.flags["log-format"] not in ("", "text", "json"):
+            from pyocirun.errors import UsageError
+
+            raise UsageError(f"invalid log-format: {self.flags['log-format']}")
+
+
+def default_root(*, make: bool = False) -> str:
+    """Where states are without --root: /run/pyocirun, or a user's own directory in $XDG_RUNTIME_DIR.
+
+    make: make the user's own, mode 0700 and sticky, without which the XDG rules let it be cleaned away.
+    Raises Error if that fails.
+    """
+    runtime_dir = os.environ.get("XDG_RUNTIME_DIR", "")
+    if not runtime_dir or not _is_user():
+        return DEFAULT_ROOT
+    root = os.path.abspath(runtime_dir) + "/pyocirun"
+    if make:
+        try:
+            os.makedirs(root, 0o700, exist_ok=True)
+            os.chmod(root, 0o1700)
+        except OSError as error:
+            from pyocirun.errors import Error
+
+            raise Error(
+                f"cannot make {root}: {os.strerror(error.errno or 0)}",
+                errno=error.errno or 0,
+                path=root,
+                hint="the path in $XDG_RUNTIME_DIR must be writable by the user",
+            ) from error
+    return root
+
+
+def _is_user() -> bool:
+    """Not root, or root of a user namespace only, as rootless engines call."""
+    if os.geteuid() != 0:
+        return True
+    return os.environ.get("USER") != "root" and _in_user_namespace()
+
+
+def _in_user_namespace() -> bool:
+    try:
+        fd = os.open("/proc/self/uid_map", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.read(fd, 4096).split() != [b"0", b"0", b"4294967295"]
+    finally:
+        os.close(fd)
+
+
+def _command(name: str) -> Callable[[Call, Session], int]:
+    """The function `run` of a command's module."""
+    run: Callable[[Call, Session], int] = __import__(f"pyocirun.cli.{name}", fromlist=("run",)).run
+    return run

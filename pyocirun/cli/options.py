@@ -1,0 +1,281 @@
+"""Every command's options, once, as data; and the quick parser for a well-formed command line.
+
+An option is (name, short, kind, metavar, help, default):
+    kind      "flag": given or not, `--name=false` takes it back.  "str": one value, the last one counts.
+              "int": the same, a whole number.  "repeat": a list, one value each time, commas are not separators.
+    help      one line; an option without help is accepted but not shown: callers of old may send it.
+    default   of a "str" or "int" that is not given.  Flags start as False, lists as [].
+A command is (usage, summary, fewest arguments, most arguments (-1: any number), stops, options):
+    stops     flags end at the first argument, so that those of a command to be run are not ours.
+
+A command is this table's row and a module of the same name with `run(call, session) -> int`.
+`usage.py` builds click's commands, for help, completion and errors, from the same table.
+"""
+
+from __future__ import annotations
+
+from pyocirun.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Option = tuple[str, str, str, str, str, str | int | None]
+    Command = tuple[str, str, int, int, bool, tuple[Option, ...]]
+
+
+class Call(Record):
+    """A command line that was understood: the values of all options, given or not, by name, and the arguments."""
+
+    global_flags: dict[str, Any]
+    command: str
+    flags: dict[str, Any]
+    args: list[str]
+
+
+GLOBAL: tuple[Option, ...] = (
+    ("debug", "", "flag", "", "log what is done, step by step", None),
+    ("log", "", "str", "FILE", "append the log to FILE instead of standard error", None),
+    ("log-format", "", "str", "FORMAT", "text or json", "text"),
+    ("root", "", "str", "DIR", "keep the state of containers in DIR, best on a tmpfs", None),
+    ("systemd-cgroup", "", "flag", "", "let systemd make cgroups; cgroupsPath is then slice:prefix:name", None),
+    ("rootless", "", "str", "WHEN", "pass over cgroup permission errors: true, false or auto", "auto"),
+    ("criu", "", "str", "FILE", "", None),
+    ("version", "v", "flag", "", "print the version and leave", None),
+)
+
+_BUNDLE: Option = ("bundle", "b", "str", "DIR", "the bundle (default: the current directory)", None)
+_CONFIG: Option = ("config", "f", "str", "FILE", "read FILE instead of the bundle's config.json", None)
+_PID_FILE: Option = ("pid-file", "", "str", "FILE", "write the process id to FILE", None)
+_DETACH: Option = ("detach", "d", "flag", "", "leave the process running and return", None)
+_PRESERVE: Option = ("preserve-fds", "", "int", "N", "pass N descriptors on, from 3 up", 0)
+_SOCKET: Option = ("console-socket", "", "str", "SOCKET", "send the master of the terminal to this unix socket", None)
+_PIDFD: Option = ("pidfd-socket", "", "str", "SOCKET", "send a pidfd of the process to this unix socket", None)
+_SHOW_ENV: Option = ("show-env", "", "flag", "", "print values of environment variables too", None)
+_NO_PIVOT: Option = (
+    "no-pivot",
+    "",
+    "flag",
+    "",
+    "move the root instead of pivot_root(2), for a root on a ramdisk",
+    None,
+)
+_NO_KEYRING: Option = ("no-new-keyring", "", "flag", "", "keep the caller's session keyring", None)
+
+COMMANDS: dict[str, Command] = {
+    "create": (
+        "<container-id>",
+        "create a container, ready to be started",
+        1,
+        1,
+        False,
+        (
+            _BUNDLE,
+            _CONFIG,
+            _SOCKET,
+            _PIDFD,
+            _PID_FILE,
+            _NO_PIVOT,
+            _NO_KEYRING,
+            _PRESERVE,
+            ("dry-run", "", "flag", "", "print what would be done here, and change nothing", None),
+            ("format", "", "str", "FORMAT", "of --dry-run: text or json", "text"),
+            _SHOW_ENV,
+            ("no-subreaper", "", "flag", "", "", None),
+        ),
+    ),
+    "delete": (
+        "<container-id>",
+        "remove what a container holds",
+        1,
+        1,
+        False,
+        (("force", "f", "flag", "", "kill the container first if it still runs", None),),
+    ),
+    "exec": (
+        "<container-id> [<command> [<argument>...]]",
+        "run one more process in a container",
+        1,
+        -1,
+        True,
+        (
+            _SOCKET,
+            _PIDFD,
+            ("cwd", "", "str", "DIR", "working directory in the container", None),
+            ("env", "e", "repeat", "NAME=VALUE", "set an environment variable", None),
+            ("tty", "t", "flag", "", "give the process a terminal", None),
+            ("user", "u", "str", "UID[:GID]", "numbers of user and group", None),
+            ("additional-gids", "g", "repeat", "GID", "add a group", None),
+            ("process", "p", "str", "FILE", "take the process from this JSON file", None),
+            _DETACH,
+            _PID_FILE,
+            ("process-label", "", "str", "LABEL", "SELinux label of the process", None),
+            ("apparmor", "", "str", "PROFILE", "AppArmor profile of the process", None),
+            ("no-new-privs", "", "flag", "", "set no_new_privs", None),
+            ("cap", "c", "repeat", "CAP", "add a capability", None),
+            _PRESERVE,
+            ("cgroup", "", "repeat", "[CTRL[,CTRL]:]PATH", "run in this sub-cgroup of the container", None),
+            ("ignore-paused", "", "flag", "", "go ahead in a paused container", None),
+            ("no-subreaper", "", "flag", "", "", None),
+        ),
+    ),
+    "explain": (
+        "[<bundle>]",
+        "print what create would do for a bundle, without doing it",
+        0,
+        1,
+        False,
+        (
+            _CONFIG,
+            ("id", "", "str", "ID", "the container's id", None),
+            ("format", "", "str", "FORMAT", "text or json", "text"),
+            _SHOW_ENV,
+            _NO_PIVOT,
+        ),
+    ),
+    "kill": (
+        "<container-id> [<signal>]",
+        "send a signal (default: SIGTERM) to a container's init process",
+        1,
+        2,
+        True,
+        (("all", "a", "flag", "", "", None),),
+    ),
+    "list": (
+        "",
+        "list the containers of a root directory",
+        0,
+        0,
+        False,
+        (
+            ("format", "f", "str", "FORMAT", "table or json", "table"),
+            ("quiet", "q", "flag", "", "print ids only", None),
+        ),
+    ),
+    "run": (
+        "<container-id>",
+        "create and start a container, and wait for it",
+        1,
+        1,
+        False,
+        (
+            _BUNDLE,
+            _CONFIG,
+            _SOCKET,
+            _PIDFD,
+            _DETACH,
+            ("keep", "", "flag", "", "do not delete the container when it has ended", None),
+            _PID_FILE,
+            ("no-subreaper", "", "flag", "", "do not adopt and reap the container's orphans", None),
+            _NO_PIVOT,
+            _NO_KEYRING,
+            _PRESERVE,
+        ),
+    ),
+    "spec": (
+        "",
+        "write a config.json to start from",
+        0,
+        0,
+        False,
+        (
+            ("bundle", "b", "str", "DIR", "write it there (default: the current directory)", None),
+            ("rootless", "", "flag", "", "for a container of a user who is not root", None),
+        ),
+    ),
+    "start": ("<container-id>", "start the process of a created container", 1, 1, False, ()),
+    "state": ("<container-id>", "print the state of a container as JSON", 1, 1, False, ()),
+}
+
+COMPLETION = "_PYOCIRUN_COMPLETE"
+"""Environment variable with which the shell's completion script, made by click, calls."""
+
+BOOLEANS: dict[str, bool] = {
+    **dict.fromkeys(("", "1", "t", "T", "true", "TRUE", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
+}
+"""The values of `--flag=value`, as Go reads them; `--flag=` is `--flag`."""
+
+
+def parse(argv: list[str]) -> Call | None:
+    """What a well-formed command line asks for; None for anything else, help included: then `usage.understand` knows.
+
+    argv: without the program's name.  `--version` is the command "version".
+    """
+    found = take_flags(GLOBAL, argv, subcommands=True)
+    if found is None:
+        return None
+    global_flags, rest = found
+    if global_flags["version"]:
+        return Call(global_flags, "version", {}, [])
+    if not rest or rest[0] not in COMMANDS:
+        return None
+    _, _, fewest, most, stops, options = COMMANDS[rest[0]]
+    found = take_flags(options, rest[1:], stops=stops)
+    if found is None:
+        return None
+    flags, args = found
+    if len(args) < fewest or (most != -1 and len(args) > most):
+        return None
+    return Call(global_flags, rest[0], flags, args)
+
+
+def take_flags(
+    options: tuple[Option, ...], argv: list[str], *, stops: bool = False, subcommands: bool = False
+) -> tuple[dict[str, Any], list[str]] | None:
+    """The values of `options` and the arguments between and behind them; None if that is not all there is in `argv`.
+
+    The grammar is the one that callers of runc know: -name is --name, short names do not cluster, and a token such
+    as -9 ends the flags as `--` does, but stays.  subcommands: the first argument and all behind it are left alone.
+    """
+    known: dict[str, Option] = {}
+    flags: dict[str, Any] = {}
+    for option in options:
+        name, short, kind, _, _, default = option
+        known[name] = option
+        if short:
+            known[short] = option
+        flags[name] = [] if kind == "repeat" else False if kind == "flag" else default
+    args: list[str] = []
+    index = 0
+    while index < len(argv):
+        token = argv[index]
+        index += 1
+        if token == "--":
+            return flags, args + argv[index:]
+        if (stops and args) or (token[:1] == "-" != token and token[1] != "-" and not token[1].isalpha()):
+            return flags, args + argv[index - 1 :]
+        if token[:1] != "-" or token == "-":
+            if subcommands:
+                return flags, argv[index - 1 :]
+            args.append(token)
+            continue
+        name, equals, value = token[2 if token[1] == "-" else 1 :].partition("=")
+        if name not in known:
+            return None
+        name, _, kind, *_ = known[name]
+        if kind == "flag":
+            if value not in BOOLEANS:
+                return None
+            flags[name] = BOOLEANS[value]
+            continue
+        if not equals:
+            if index == len(argv):
+                return None
+            value = argv[index]
+            index += 1
+        if kind == "repeat":
+            flags[name].append(value)
+        elif kind == "str":
+            flags[name] = value
+        elif is_number(value):
+            flags[name] = int(value)
+        else:
+            return None
+    return flags, args
+
+
+def is_number(text: str) -> bool:
+    """Whether `text` is a whole number that fits 64 bits, in decimal digits."""
+    digits = text[1:] if text[:1] in ("-", "+") else text
+    return digits.isascii() and digits.isdigit() and len(digits) <= 18

@@ -1,0 +1,55 @@
+"""pyocirun run: create and start a container, and in the foreground wait for its end."""
+
+from __future__ import annotations
+
+from pyocirun.cli.create import new_container
+from pyocirun.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyocirun.cli.foreground import Signals
+    from pyocirun.cli.main import Session
+    from pyocirun.cli.options import Call
+    from pyocirun.container.container import Container
+
+
+def run(call: Call, session: Session) -> int:
+    """Exit status of the container's process, 128 + its signal, or 0 with --detach."""
+    signals = None if call.flags["detach"] else _foreground(call, session)
+    container = new_container(call, session, detach=signals is None)
+    keep: bool = signals is None or call.flags["keep"]
+    done = False
+    try:
+        if call.flags["pid-file"]:
+            from pyocirun.cli.pidfile import write_pid_file
+
+            write_pid_file(call.flags["pid-file"], container.pid)
+        container.start()
+        status = signals.follow(container.pid, container.kill, container.wait) if signals else 0
+        done = True
+    finally:
+        if not (done and keep):
+            _remove(container, session)
+    return status
+
+
+def _foreground(call: Call, session: Session) -> Signals:
+    """Be ready for signals and for orphans of the container, before there is a container."""
+    from pyocirun.cli.foreground import Signals
+
+    if not call.flags["no-subreaper"]:
+        import prctl
+
+        try:
+            prctl.set_child_subreaper(1)
+        except OSError as error:
+            session.warn(f"cannot become a subreaper: {error}")
+    return Signals()
+
+
+def _remove(container: Container, session: Session) -> None:
+    """Delete the container. What fails here must not hide why, or how, the process ended."""
+    try:
+        container.delete(force=True)
+    except Error as error:
+        session.warn(f"cannot delete container {container.id}: {error}")

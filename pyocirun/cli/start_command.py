@@ -1,0 +1,12 @@
+"""What the installed command runs: puts the package's own directory on sys.path, and goes on in a compiled module.
+
+With -I -S there is no site directory; this file knows where it lies, and so where the package and cffi are.
+"""
+
+import sys
+
+sys.path.insert(0, __file__.rpartition("/pyocirun/")[0])
+
+from pyocirun.cli.main import entry  # noqa: E402
+
+entry()

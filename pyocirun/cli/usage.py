@@ -1,0 +1,235 @@
+"""Help, completion, and the words for a command line that is wrong: the commands as click has them.
+
+Only loaded when `options.parse` gave up. The commands come from the same table, and what is well-formed means the same
+to both parsers.
+"""
+
+from __future__ import annotations
+
+import os
+
+import click
+from click.shell_completion import shell_complete
+
+from pyocirun.cli.options import BOOLEANS, COMMANDS, COMPLETION, GLOBAL, Call, is_number
+from pyocirun.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyocirun.cli.options import Option
+
+_PROGRAM = "pyocirun"
+_INTRODUCTION = """Run containers from OCI bundles.
+
+A bundle is a directory with a config.json and a root filesystem. "pyocirun spec" writes a config.json to start from,
+"pyocirun run -b BUNDLE ID" runs it, and "pyocirun explain BUNDLE" prints what that would do.
+"""
+
+
+def understand(argv: list[str]) -> Call | None:
+    """What `argv` asks for; None if it was help or completion, which are printed now.
+
+    Raises UsageError, with the usage printed to standard output before.
+    """
+    program = group()
+    instruction = os.environ.get(COMPLETION)
+    if instruction:
+        shell_complete(program, {}, _PROGRAM, COMPLETION, instruction)
+        return None
+    try:
+        return _understand(program, argv)
+    except click.exceptions.Exit:
+        return None
+    except click.UsageError as error:
+        click.echo("Incorrect Usage.\n")
+        if error.ctx is not None:
+            click.echo(error.ctx.get_help())
+        raise UsageError(error.message) from None
+
+
+def group() -> _Group:
+    """All commands, for click."""
+    program = _Group(_PROGRAM, help=_INTRODUCTION, params=_params(GLOBAL), context_settings=_SETTINGS)
+    program.table = GLOBAL
+    for name, (usage, summary, _, _, stops, options) in COMMANDS.items():
+        command = _Command(name, help=summary[0].upper() + summary[1:] + ".", params=_params(options))
+        command.table, command.usage, command.stops = options, usage, stops
+        program.add_command(command)
+    return program
+
+
+_SETTINGS: dict[str, Any] = {"help_option_names": ["--help", "-h"], "max_content_width": 100}
+
+
+def _understand(program: _Group, argv: list[str]) -> Call | None:
+    context = program.make_context(_PROGRAM, list(argv))
+    global_flags = _values(GLOBAL, context)
+    if global_flags["version"]:
+        return Call(global_flags, "version", {}, [])
+    name, rest = (context.args[0], context.args[1:]) if context.args else ("help", [])
+    if name in ("help", "h"):
+        click.echo(_help_on(program, context, rest[:1]))
+        return None
+    command = program.commands.get(name)
+    if not isinstance(command, _Command):
+        raise UsageError(f'"{name}" is not a command', hint=f"{_PROGRAM} --help lists them")
+    inner = command.make_context(name, rest, parent=context)
+    _check_count(command, inner)
+    return Call(global_flags, name, _values(command.table, inner), list(inner.args))
+
+
+def _help_on(program: click.Group, context: click.Context, names: list[str]) -> str:
+    if not names:
+        return context.get_help()
+    command = program.commands.get(names[0])
+    if command is None:
+        raise UsageError(f"No help topic for '{names[0]}'")
+    return command.get_help(click.Context(command, parent=context, info_name=names[0]))
+
+
+def _check_count(command: _Command, context: click.Context) -> None:
+    _, _, fewest, most, _, _ = COMMANDS[command.name or ""]
+    count = len(context.args)
+    if fewest == most != count:
+        wanted = f"exactly {fewest}"
+    elif count < fewest:
+        wanted = f"a minimum of {fewest}"
+    elif most != -1 and count > most:
+        wanted = f"a maximum of {most}"
+    else:
+        return
+    raise click.UsageError(f'{_PROGRAM}: "{command.name}" requires {wanted} argument(s)', context)
+
+
+class _Command(click.Command):
+    """A command whose flags are read by runc's grammar; click does the rest.
+
+    click's own grammar differs: it clusters short names, and knows no -name and no --flag=false.
+    """
+
+    table: tuple[Option, ...] = ()
+    usage = ""
+    stops = False
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        values, rest = _Reader(self.table, ctx).read(args, self.stops, isinstance(self, click.Group))
+        if values.pop("help", False) and not ctx.resilient_parsing:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        for param in self.get_params(ctx):
+            param.handle_parse_result(ctx, values, rest)
+        ctx.args = rest
+        return rest
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return ["[options]", self.usage] if self.usage else ["[options]"]
+
+
+class _Group(_Command, click.Group):
+    usage = "<command> [<argument>...]"
+
+
+class _Reader:
+    """Reads the tokens of one command one after the other; `_Command` says why click does not."""
+
+    def __init__(self, table: tuple[Option, ...], context: click.Context) -> None:
+        self._kinds = {alias: (name, kind) for name, short, kind, *_ in table for alias in (name, short) if alias}
+        self._context = context
+        self._values: dict[str, Any] = {}
+
+    def read(self, tokens: list[str], stops: bool, subcommands: bool) -> tuple[dict[str, Any], list[str]]:
+        """Values by click's parameter name, and the arguments."""
+        left = list(tokens)
+        args: list[str] = []
+        while left:
+            token = left.pop(0)
+            if token == "--":
+                return self._values, args + left
+            if stops and args:
+                return self._values, [*args, token, *left]
+            if token in ("", "-") or token[0] != "-":
+                args.append(token)
+                if subcommands:
+                    return self._values, args + left
+            elif token.startswith("--") or token[1].isalpha():
+                self._option(token, left)
+            else:
+                return self._values, [*args, token, *left]
+        return self._values, args
+
+    def _option(self, token: str, left: list[str]) -> None:
+        name, equals, value = token.removeprefix("-").removeprefix("-").partition("=")
+        if name in ("help", "h") and name not in self._kinds:
+            self._values["help"] = True
+            return
+        if name not in self._kinds:
+            self._fail(f"flag provided but not defined: -{name}")
+        full_name, kind = self._kinds[name]
+        if kind == "flag":
+            if value not in BOOLEANS:
+                self._fail(f'invalid boolean value "{value}" for flag -{name}')
+            self._values[_identifier(full_name)] = BOOLEANS[value]
+            return
+        if not equals:
+            if not left:
+                self._fail(f"flag needs an argument: -{name}")
+                return
+            value = left.pop(0)
+        if kind == "int" and not is_number(value):
+            self._fail(f'invalid value "{value}" for flag -{name}: not a whole number')
+        elif kind == "repeat":
+            self._values.setdefault(_identifier(full_name), []).append(value)
+        else:
+            self._values[_identifier(full_name)] = value
+
+    def _fail(self, message: str) -> None:
+        # While completing, what is wrong now may be right when it is finished.
+        if not self._context.resilient_parsing:
+            raise click.UsageError(message, self._context)
+
+
+def _params(table: tuple[Option, ...]) -> list[click.Parameter]:
+    return [_param(option) for option in table]
+
+
+def _param(option: Option) -> click.Option:
+    name, short, kind, metavar, help, default = option
+    names = [_identifier(name), "--" + name] + (["-" + short] if short else [])
+    if kind == "flag":
+        return click.Option(names, is_flag=True, default=False, help=help, hidden=not help)
+    shown = default not in (None, 0)
+    return click.Option(
+        names,
+        type=_type(name, kind, metavar),
+        multiple=kind == "repeat",
+        default=[] if kind == "repeat" else default,
+        metavar=metavar,
+        help=help,
+        hidden=not help,
+        show_default=shown,
+    )
+
+
+def _type(name: str, kind: str, metavar: str) -> click.ParamType[Any]:
+    """The type of a value; FILE and DIR are completed by the shell, and not looked at here."""
+    if kind == "int":
+        return click.INT
+    if metavar in ("FILE", "DIR", "SOCKET") and name != "cwd":
+        return click.Path(file_okay=metavar != "DIR")
+    return click.STRING
+
+
+def _values(table: tuple[Option, ...], context: click.Context) -> dict[str, Any]:
+    """What click found, by the option's own name."""
+    values: dict[str, Any] = {}
+    for name, _, kind, _, _, default in table:
+        value = context.params.get(_identifier(name))
+        given = isinstance(value, (str, int, tuple, list))
+        values[name] = list(value or ()) if kind == "repeat" else value if given else default
+    return values
+
+
+def _identifier(name: str) -> str:
+    return name.replace("-", "_")

@@ -1,0 +1,46 @@
+"""pyocirun --version: the lines that engines parse."""
+
+from __future__ import annotations
+
+import pyocirun
+from pyocirun.cli.output import print_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyocirun.cli.main import Session
+    from pyocirun.cli.options import Call
+
+_SPEC = "1.3.0"
+_UNKNOWN = "unknown"
+
+
+def run(call: Call, session: Session) -> int:
+    print_text(text())
+    return 0
+
+
+def text() -> str:
+    """Name and version, then the lines `commit:`, `spec:` and, where libseccomp is known, `libseccomp:`."""
+    lines = [
+        f"pyocirun version {getattr(pyocirun, '__version__', _UNKNOWN)}",
+        f"commit: {_commit()}",
+        f"spec: {_SPEC}",
+    ]
+    libseccomp = _libseccomp()
+    if libseccomp:
+        lines.append(f"libseccomp: {libseccomp}")
+    return "\n".join(lines) + "\n"
+
+
+def _commit() -> str:
+    """What the build wrote down; a source tree knows nothing."""
+    try:
+        build_info = __import__("pyocirun._build_info", fromlist=("COMMIT",))
+    except ImportError:
+        return _UNKNOWN
+    return getattr(build_info, "COMMIT", "") or _UNKNOWN
+
+
+def _libseccomp() -> str:
+    """Version of the library that compiles filters, "" if it is not known."""
+    return ""

@@ -1,0 +1,362 @@
+"""A container: what its state says, and what can be done with it."""
+
+from __future__ import annotations
+
+import os
+
+from pyocirun.container import state as states
+from pyocirun.container.process import Process, open_process
+from pyocirun.errors import Error, StateError
+from pyocirun.record import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pyocirun.cgroup.manager import Manager
+    from pyocirun.container.state import Directory, State
+    from pyocirun.spec.config import Spec
+    from pyocirun.spec.hooks import Hook
+
+SIGKILL = 9
+KILL_SECONDS = 10.0
+
+
+class Container:
+    """A container of a Factory. Attributes are those of its saved state; what may change is asked for anew.
+
+    id.  bundle, rootfs: absolute paths.  created: RFC 3339 with nanoseconds.  annotations.  oci_version: of its
+    configuration.  init: its first process, a child of ours if we created it; None if it was loaded and has ended.
+    """
+
+    def __init__(self, root: str, state: State, init: Process | None, warn: Callable[[str], None]) -> None:
+        self._root = root
+        self._state = state
+        self._warn = warn
+        self._ours = init is not None
+        self.init = init if init is not None else open_process(state.init_process_pid, state.init_process_start)
+
+    @property
+    def id(self) -> str:
+        return self._state.id
+
+    @property
+    def bundle(self) -> str:
+        return self._state.bundle
+
+    @property
+    def rootfs(self) -> str:
+        return self._state.rootfs
+
+    @property
+    def created(self) -> str:
+        return self._state.created
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        return dict(self._state.annotations)
+
+    @property
+    def oci_version(self) -> str:
+        return self._state.oci_version
+
+    @property
+    def owner(self) -> str:
+        """The name of the user whose container it is; "#UID" where it has none."""
+        uid = os.stat(f"{self._root}/{self.id}", follow_symlinks=False).st_uid
+        import pwd
+
+        try:
+            return pwd.getpwuid(uid).pw_name
+        except KeyError:
+            return f"#{uid}"
+
+    @property
+    def pid(self) -> int:
+        """Process id of init, 0 if the container has stopped."""
+        return self.init.pid if self.init is not None and not self.init.ended(0) else 0
+
+    @property
+    def status(self) -> str:
+        """ "creating", "created", "running", "paused" or "stopped". Spec: runtime.md#state"""
+        if self._state.init_process_pid == 0:
+            return "creating" if self._being_created() else "stopped"
+        if not self.pid:
+            return "stopped"
+        if self._frozen():
+            return "paused"
+        return "created" if self._waits_at_gate() else "running"
+
+    def state(self) -> dict[str, object]:
+        """The state as the specification has it, ready for JSON. Spec: runtime.md#state"""
+        status = self.status
+        shown: dict[str, object] = {
+            "ociVersion": self._state.oci_version,
+            "id": self.id,
+            "pid": 0 if status == "stopped" else self.pid,
+            "status": status,
+            "bundle": self.bundle,
+            "rootfs": self.rootfs,
+            "created": self.created,
+        }
+        if self._state.annotations:
+            shown["annotations"] = self.annotations
+        return {**shown, "owner": ""}
+
+    def start(self) -> None:
+        """Let the process of a created container begin; returns when execve(2) has happened.
+
+        Raises StateError if it is not "created", OperationError or HookError for what fails behind the gate. A
+        poststart hook that fails stops and deletes the container.
+        """
+        with self._locked():
+            self._refuse_start()
+            self._open_gate()
+        if self._state.poststart:
+            self._run_poststart()
+
+    def exec(
+        self,
+        process: dict[str, Any] | None = None,
+        *,
+        args: list[str] | None = None,
+        env: list[str] | tuple[str, ...] = (),
+        cwd: str | None = None,
+        user: tuple[int, int | None] | None = None,
+        additional_gids: list[int] | None = None,
+        capabilities: list[str] | tuple[str, ...] = (),
+        no_new_privileges: bool = False,
+        tty: bool = False,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        preserve_fds: int = 0,
+        cgroup: str | list[str] | None = None,
+        ignore_paused: bool = False,
+    ) -> Process:
+        """Start one more process in the container; returns when execve(2) has happened.
+
+        process: as config.json has it; None: the container's own, with what the other arguments change.
+        user: (uid, gid), None for the gid leaves it as it is.  capabilities: added to bounding, effective, permitted.
+        stdin, stdout, stderr: descriptors, None for this process's own.  preserve_fds: descriptors from 3 on.
+        Raises StateError for a container that has stopped or is paused, SpecError, OperationError.
+        """
+        from pyocirun.container import tenant
+
+        self._refuse_exec(ignore_paused)
+        wanted = tenant.wanted_process(
+            self, process, args, env, cwd, user, additional_gids, capabilities, no_new_privileges, tty
+        )
+        stdio = (0 if stdin is None else stdin, 1 if stdout is None else stdout, 2 if stderr is None else stderr)
+        return tenant.start(self, wanted, stdio, preserve_fds, cgroup)
+
+    def kill(self, signal: int = 15, *, all: bool = False) -> None:
+        """Send a signal to init; all: to every process of the container.
+
+        SIGKILL reaches every process where they share a pid namespace with others, and ends a paused container.
+        Raises StateError "container not running" if it has stopped.
+        """
+        shared = "pid" not in self._state.namespace_types
+        if all or (signal == SIGKILL and shared):
+            self._kill_all(signal)
+            return
+        if self.init is None:
+            raise self._not_running()
+        try:
+            self.init.signal(signal)
+        except ProcessLookupError:
+            raise self._not_running() from None
+        if signal == SIGKILL and self._frozen():
+            self.manager.thaw()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end of init: see Process.wait."""
+        if self.init is None:
+            text = f"the exit status of container {self.id} is not known: it ended before it was loaded"
+            raise StateError(text, id=self.id, status="stopped")
+        return self.init.wait(timeout)
+
+    def delete(self, *, force: bool = False) -> None:
+        """Remove what the container holds: processes, cgroup, state; then poststop hooks run.
+
+        force: kill it first.  Without force only a stopped container goes, and a created one, as with runc. A second
+        call finds nothing: ContainerNotExist. Raises StateError, CgroupError; then it can be tried again.
+        """
+        with self._locked() as directory:
+            status = self.status
+            if not force and status not in ("stopped", "created"):
+                text = f"cannot delete container {self.id} that is not stopped: {status}"
+                raise StateError(text, id=self.id, status=status)
+            hooks = self._hooks("poststop") if self._state.poststop else ()
+            self._destroy(directory)
+        if hooks:
+            from pyocirun.container.hooks import run_all_hooks
+
+            run_all_hooks("poststop", hooks, self.hook_state("stopped"), self._warn)
+
+    def processes(self) -> list[int]:
+        """The pids of all processes of the container, in all its cgroups, ascending."""
+        return self.manager.all_pids()
+
+    @property
+    def manager(self) -> Manager:
+        """The cgroup manager of the container."""
+        from pyocirun.cgroup.fs import NullManager, V1Manager
+
+        state = self._state
+        return V1Manager(state.cgroup_paths, lenient=state.rootless) if state.cgroup_paths else NullManager()
+
+    def spec(self) -> Spec:
+        """The configuration as it was when the container was created."""
+        from pyocirun.spec.bundle import read_bundle
+
+        return read_bundle(self.bundle, f"{self._root}/{self.id}/{states.CONFIG}")[2]
+
+    def hook_state(self, status: str) -> dict[str, object]:
+        """What hooks get on stdin. Spec: runtime.md#state"""
+        state = self._state
+        shown: dict[str, object] = {
+            "ociVersion": state.oci_version,
+            "id": state.id,
+            "status": status,
+            "pid": 0 if status == "stopped" else state.init_process_pid,
+            "bundle": state.bundle,
+        }
+        return {**shown, "annotations": state.annotations} if state.annotations else shown
+
+    # What follows serves the methods above.
+
+    def _locked(self) -> Directory:
+        directory = states.open_directory(self._root, self.id)
+        assert directory is not None
+        return directory
+
+    def _being_created(self) -> bool:
+        """Whether somebody holds the lock: who creates it does until it is created."""
+        try:
+            directory = states.open_directory(self._root, self.id, wait=False)
+        except StateError:
+            return False
+        if directory is not None:
+            directory.close()
+        return directory is None
+
+    def _waits_at_gate(self) -> bool:
+        try:
+            fd = os.open(f"{self._root}/{self.id}/{states.GATE}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return False
+        os.close(fd)
+        return True
+
+    def _frozen(self) -> bool:
+        freezer = self._state.cgroup_paths.get("freezer")
+        if not freezer:
+            return False
+        try:
+            fd = os.open(f"{freezer}/freezer.state", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            return os.read(fd, 16).strip() in (b"FROZEN", b"FREEZING")
+        finally:
+            os.close(fd)
+
+    def _refuse_start(self) -> None:
+        status = self.status
+        if status == "created":
+            if not self._state.has_process:
+                raise StateError("cannot start a container without a process in its configuration", id=self.id)
+            return
+        texts = {
+            "stopped": "cannot start a container that has stopped",
+            "running": "cannot start an already running container",
+        }
+        raise StateError(
+            texts.get(status, f"cannot start a container in the {status} state"), id=self.id, status=status
+        )
+
+    def _refuse_exec(self, ignore_paused: bool) -> None:
+        status = self.status
+        if status in ("stopped", "creating"):
+            raise StateError(f"cannot exec in a {status} container", id=self.id, status=status)
+        if status == "paused" and not ignore_paused:
+            text = "cannot exec in a paused container (use --ignore-paused to override)"
+            raise StateError(text, id=self.id, status=status)
+
+    def _not_running(self) -> StateError:
+        return StateError(f"container {self.id!r}: container not running", id=self.id, status="stopped")
+
+    def _open_gate(self) -> None:
+        from pyocirun.spawn.gate import open_gate
+
+        assert self.init is not None
+        open_gate(f"{self._root}/{self.id}", self._state, self.init, self._oom_killed)
+
+    def _oom_killed(self) -> bool:
+        try:
+            return self.manager.oom_kill_count() > 0
+        except Error:
+            return False
+
+    def _run_poststart(self) -> None:
+        from pyocirun.container.hooks import run_hooks
+
+        try:
+            run_hooks("poststart", self._hooks("poststart"), self.hook_state("running"), self._warn)
+        except Error:
+            self.delete(force=True)
+            raise
+
+    def _hooks(self, kind: str) -> tuple[Hook, ...]:
+        try:
+            hooks = self.spec().hooks
+        except Error as error:
+            self._warn(f"the hooks of container {self.id} cannot be read: {error}")
+            return ()
+        return getattr(hooks, kind) if hooks is not None else ()
+
+    def _kill_all(self, signal: int) -> None:
+        manager = self.manager
+        if not manager.all_pids():
+            if self.init is None or self.init.ended(0):
+                raise self._not_running()
+            self.init.signal(signal)
+            return
+        manager.kill(signal)
+
+    def _destroy(self, directory: Directory) -> None:
+        """Kill what is left, then the cgroup, then the state: so that what fails can be tried again."""
+        if self.init is not None and not self.init.ended(0):
+            self._kill_init(self.init)
+        manager = self.manager
+        if manager.exists():
+            if manager.all_pids():
+                manager.kill(SIGKILL)
+            manager.destroy()
+        if self._ours and self.init is not None:
+            self._reap(self.init)
+        directory.remove()
+
+    def _kill_init(self, init: Process) -> None:
+        try:
+            init.signal(SIGKILL)
+        except ProcessLookupError:
+            return
+        if self._frozen():
+            self.manager.thaw()
+        if not init.ended(KILL_SECONDS):
+            text = f"container {self.id}: init (pid {init.pid}) does not end on SIGKILL"
+            raise StateError(text, id=self.id, hint="is it in an uninterruptible system call? see /proc/PID/stack")
+
+    def _reap(self, init: Process) -> None:
+        """No zombie of ours stays; a status that somebody wants has been taken by `wait`, or still can be."""
+        try:
+            init.wait()
+        except StateError:
+            return
+
+    def _saved(self, directory: Directory, **changes: object) -> None:
+        self._state = replace(self._state, **changes)
+        directory.save(self._state)

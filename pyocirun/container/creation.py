@@ -1,0 +1,236 @@
+"""create: the plan is carried out, and on any failure everything is taken back."""
+
+from __future__ import annotations
+
+import os
+
+from pyocirun.container import state as states
+from pyocirun.container.container import Container
+from pyocirun.container.process import Process, start_time
+from pyocirun.errors import Error, OperationError
+from pyocirun.plan import ops
+from pyocirun.plan.encode import encode
+from pyocirun.record import replace
+from pyocirun.spawn import effects
+from pyocirun.spawn.launch import Launched, launch
+from pyocirun.spawn.sync import Answer, drive
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pyocirun.cgroup.manager import Manager
+    from pyocirun.container.factory import Factory
+    from pyocirun.linux.host import Host
+    from pyocirun.plan.build import Request
+    from pyocirun.spec.config import Spec
+
+
+class Creation:
+    """One create. The state is saved before the first side effect, so that even one that is killed can be deleted."""
+
+    def __init__(
+        self,
+        factory: Factory,
+        directory: states.Directory,
+        spec: Spec,
+        host: Host,
+        request: Request,
+        plan: ops.Plan,
+        state: states.State,
+    ) -> None:
+        self.factory = factory
+        self.directory = directory
+        self.spec = spec
+        self.host = host
+        self.request = request
+        self.plan = plan
+        self.state = state
+        self.manager: Manager | None = None
+        self.launched: Launched | None = None
+        self.trees: tuple[int, ...] = ()
+
+    def run(self, config: bytes, stdio: tuple[int, int, int]) -> Container:
+        """Carry the plan out up to the gate. Raises Error, and leaves nothing behind then."""
+        try:
+            encoded = encode(self.plan)
+            states.write_file(self.directory.fd, states.CONFIG, config)
+            self.directory.save(self.state)
+            self._before_clone()
+            for name in (states.GATE, states.REPORT):
+                os.mkfifo(name, 0o600, dir_fd=self.directory.fd)
+            self.launched = launch(self.plan, encoded, self._open_slot, stdio, places=(self.factory.root,))
+            drive(self.plan, self.launched, self._effects(), self._answers(), self.factory.warn)
+            self.launched.close()
+        except BaseException:
+            self._take_back()
+            raise
+        init = Process(self.launched.pid, self.launched.pidfd)
+        return Container(self.factory.root, self.state, init, self.factory.warn)
+
+    def _before_clone(self) -> None:
+        self._warn_of_capabilities()
+        for op in self.plan.ops[: self.plan.position_of_clone()]:
+            if type(op) is ops.MakeCgroup:
+                self._make_cgroup(op)
+            elif type(op) is ops.WriteCgroup and self.manager is not None:
+                self.manager.write(op.writes)
+
+    def _make_cgroup(self, op: ops.MakeCgroup) -> None:
+        from pyocirun.cgroup.manager import select
+
+        lenient = self.state.rootless
+        manager = select(self.host, self.state.cgroup_manager, dict(op.paths), lenient=lenient)
+        try:
+            manager.create()
+        except Error:
+            # A cgroup that was refused is another's: nothing must ever remove it in our name.
+            self.state = replace(self.state, cgroup_paths={})
+            self.directory.save(self.state)
+            raise
+        self.manager = manager
+
+    def _open_slot(self, slot: ops.Slot) -> int:
+        if slot.kind in ("gate", "report"):
+            # For reading and writing: see wait_at_gate in csrc/msg.c.
+            return os.open(slot.kind, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory.fd)
+        return open_namespace(slot.path, self._type_of(slot))
+
+    def _type_of(self, slot: ops.Slot) -> str:
+        return next(op.type for op in self.plan.ops if type(op) is ops.JoinNamespace and op.slot() == slot)
+
+    def _effects(self) -> dict[type[ops.Op], Callable[[Any, Launched], None]]:
+        return {
+            ops.JoinCgroup: self._join_cgroup,
+            ops.LeaveCgroup: self._leave_cgroup,
+            ops.WriteIdMaps: self._write_id_maps,
+            ops.SetRlimit: effects.set_rlimit,
+            ops.RunHooks: self._run_hooks,
+            ops.OpenSources: self._open_sources,
+            ops.SaveState: self._save_state,
+        }
+
+    def _answers(self) -> dict[str, Callable[[int], Answer]]:
+        uid = self.spec.process.user.uid if self.spec.process is not None else 0
+        return {
+            "home": lambda fd: effects.home(fd, uid),
+            "sources": lambda fd: Answer(fds=self._taken_trees()),
+            "hooks:createContainer": lambda fd: self._state_for_hooks("creating"),
+            "created": lambda fd: self._state_for_hooks("created") if self._has_start_hooks() else Answer(),
+        }
+
+    def _join_cgroup(self, op: ops.JoinCgroup, launched: Launched) -> None:
+        if self.manager is not None:
+            self.manager.join(launched.pid, set(op.controllers) if op.controllers else None)
+
+    def _leave_cgroup(self, op: ops.LeaveCgroup, launched: Launched) -> None:
+        """Back to where this process is itself, for as long as the set-up takes."""
+        from pyocirun.cgroup.path import own_directory
+
+        for hierarchy in self.host.hierarchies:
+            if set(hierarchy.controllers) & set(op.controllers):
+                fd = os.open(f"{own_directory(hierarchy)}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+                try:
+                    os.write(fd, str(launched.pid).encode())
+                finally:
+                    os.close(fd)
+
+    def _write_id_maps(self, op: ops.WriteIdMaps, launched: Launched) -> None:
+        from pyocirun.spawn.idmap import write_maps
+
+        write_maps(op, launched.pid)
+
+    def _run_hooks(self, op: ops.RunHooks, launched: Launched) -> None:
+        from pyocirun.container.hooks import run_hooks
+
+        assert self.spec.hooks is not None
+        hooks = self.spec.hooks.prestart if op.kind == "prestart" else self.spec.hooks.create_runtime
+        run_hooks(op.kind, hooks, self._hook_state("creating"), self.factory.warn)
+
+    def _open_sources(self, op: ops.OpenSources, launched: Launched) -> None:
+        from pyocirun.spawn.sources import open_trees
+
+        self.trees = open_trees(op.trees)
+
+    def _taken_trees(self) -> tuple[int, ...]:
+        trees, self.trees = self.trees, ()
+        return trees
+
+    def _save_state(self, op: ops.SaveState, launched: Launched) -> None:
+        start = start_time(launched.pid)
+        self.state = replace(self.state, init_process_pid=launched.pid, init_process_start=start)
+        self.directory.save(self.state)
+
+    def _state_for_hooks(self, status: str) -> Answer:
+        from pyocirun.container.hooks import state_file
+
+        return Answer(fds=(state_file(self._hook_state(status)),))
+
+    def _hook_state(self, status: str) -> dict[str, object]:
+        assert self.launched is not None
+        state = replace(self.state, init_process_pid=self.launched.pid)
+        return Container(self.factory.root, state, None, self.factory.warn).hook_state(status)
+
+    def _has_start_hooks(self) -> bool:
+        return self.spec.hooks is not None and bool(self.spec.hooks.start_container)
+
+    def _warn_of_capabilities(self) -> None:
+        if self.spec.process is None or self.spec.process.capabilities is None:
+            return
+        from pyocirun.plan.process import unknown_capabilities
+
+        for name in unknown_capabilities(self.spec.process):
+            self.factory.warn(f"unknown capability {name} is ignored")
+
+    def _take_back(self) -> None:
+        """Everything that was done so far is undone; what fails here is a warning, the first error is what counts."""
+        for fd in self._taken_trees():
+            os.close(fd)
+        ran = self.launched is not None
+        steps = [self._kill, self._remove_cgroup, self.directory.remove]
+        if ran and self.spec.hooks is not None and self.spec.hooks.poststop:
+            steps.append(self._run_poststop)
+        for step in steps:
+            try:
+                step()
+            except (Error, OSError) as error:
+                self.factory.warn(f"while taking back the creation of {self.state.id}: {error}")
+
+    def _kill(self) -> None:
+        if self.launched is not None:
+            self.launched.close()
+            effects.kill(self.launched)
+
+    def _remove_cgroup(self) -> None:
+        if self.manager is not None:
+            if self.manager.all_pids():
+                self.manager.kill(9)
+            self.manager.destroy()
+
+    def _run_poststop(self) -> None:
+        from pyocirun.container.hooks import run_all_hooks
+
+        assert self.spec.hooks is not None
+        state = Container(self.factory.root, self.state, None, self.factory.warn).hook_state("stopped")
+        run_all_hooks("poststop", self.spec.hooks.poststop, state, self.factory.warn)
+
+
+def open_namespace(path: str, type: str) -> int:
+    """A descriptor of the namespace file at `path`. Raises OperationError if it is none of this type."""
+    from pyocirun import native
+    from pyocirun.linux.namespaces import FLAGS
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        text = f"cannot open the {type} namespace {path}: {error.strerror}"
+        raise OperationError(text, errno=error.errno or 0, path=path, step="open") from error
+    try:
+        found = native.namespace_type(fd)
+    except OSError:
+        found = 0
+    if found != FLAGS[type]:
+        os.close(fd)
+        raise OperationError(f"cannot join the {type} namespace {path}: it is no {type} namespace", path=path)
+    return fd

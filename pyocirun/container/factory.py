@@ -1,0 +1,251 @@
+"""The factory: containers of one root directory are created, loaded and listed here."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pyocirun.container import state as states
+from pyocirun.container.container import Container
+from pyocirun.errors import Error, IDInUse, StateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pyocirun.linux.host import Host
+    from pyocirun.plan.build import Request
+    from pyocirun.plan.ops import Plan
+    from pyocirun.spec.config import Spec
+
+DEFAULT_ROOT = "/run/pyocirun"
+
+
+class Factory:
+    """Creates and loads containers whose states lie below `root`.
+
+    root: absolute or relative path, None for /run/pyocirun.  cgroup_manager: "cgroupfs", "systemd" or "none".
+    rootless: cgroups that may not be made are passed over; None: as the caller's privileges are.  root_on_tmpfs: mount
+    a tmpfs on `root` if it is not one.  criu, newuidmap, newgidmap: programs, looked up in PATH.
+    warn, debug: get one line each; None: warnings go to the `warnings` module, debug nowhere.
+
+    Safe to use from many threads at once; it leaves the working directory, umask, signal handlers, environment and
+    other children of the process alone.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        *,
+        cgroup_manager: str = "cgroupfs",
+        rootless: bool | None = None,
+        root_on_tmpfs: bool = False,
+        criu: str = "criu",
+        newuidmap: str = "newuidmap",
+        newgidmap: str = "newgidmap",
+        warn: Callable[[str], None] | None = None,
+        debug: Callable[[str], None] | None = None,
+    ) -> None:
+        self.root = os.path.abspath(root or DEFAULT_ROOT)
+        self.cgroup_manager = cgroup_manager
+        self.rootless = rootless
+        self.root_on_tmpfs = root_on_tmpfs
+        self.criu = criu
+        self.newuidmap = newuidmap
+        self.newgidmap = newgidmap
+        self.warn = warn or _warn
+        self.debug = debug
+        self._prepared = False
+
+    def create(
+        self,
+        id: str,
+        bundle: str | None = None,
+        *,
+        config: dict[str, Any] | str | None = None,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        preserve_fds: int = 0,
+        no_pivot: bool = False,
+        no_new_keyring: bool = False,
+    ) -> Container:
+        """A container in the state "created": all is set up, and its process waits for start().
+
+        bundle: directory with config.json, None for the current one.  config: a document, or the path of another
+        config.json.  stdin, stdout, stderr: descriptors for the process; None: this process's own.  preserve_fds: how
+        many descriptors from 3 on the process keeps.  no_pivot: for a root on a ramfs.
+        Raises InvalidID, IDInUse, SpecError, OperationError, HookError, CgroupError; then nothing is left behind.
+        """
+        from pyocirun.container.creation import Creation
+
+        states.check_id(id)
+        self._prepare()
+        data, spec, host, request, plan = self._plan(id, bundle, config, None, preserve_fds, no_pivot, no_new_keyring)
+        if not os.path.isdir(request.rootfs):
+            raise rootfs_missing(request.rootfs)
+        directory = states.make_directory(self.root, id)
+        if directory is None:
+            raise IDInUse(f"container with given ID already exists: {id}", id=id, path=f"{self.root}/{id}")
+        stdio = (0 if stdin is None else stdin, 1 if stdout is None else stdout, 2 if stderr is None else stderr)
+        with directory:
+            creation = Creation(self, directory, spec, host, request, plan, self._state(spec, request, host, plan))
+            return creation.run(data, stdio)
+
+    def load(self, id: str) -> Container:
+        """The container with this id. Raises InvalidID, ContainerNotExist, StateError for a state that is damaged."""
+        states.check_id(id)
+        states.check_root(self.root)
+        return Container(self.root, states.load(self.root, id), None, self.warn)
+
+    def list(self) -> list[Container]:
+        """All containers, by id. One whose state cannot be read is a warning. Raises StateError if root is missing."""
+        try:
+            names = sorted(os.listdir(self.root))
+        except FileNotFoundError:
+            raise StateError(f"the root directory {self.root} does not exist", path=self.root) from None
+        found = []
+        for name in names:
+            if name.startswith("@") or not os.path.isdir(f"{self.root}/{name}"):
+                continue
+            try:
+                found.append(self.load(name))
+            except Error as error:
+                self.warn(f"load container {name}: {error}")
+        return found
+
+    def plan(
+        self,
+        bundle: str | None = None,
+        *,
+        config: dict[str, Any] | str | None = None,
+        host: Host | None = None,
+        id: str = "explained",
+        preserve_fds: int = 0,
+        no_pivot: bool = False,
+        no_new_keyring: bool = False,
+    ) -> Plan:
+        """What `create` and `start` would do, without doing any of it. host: None for this machine.
+
+        Raises InvalidID, SpecError.
+        """
+        states.check_id(id)
+        return self._plan(id, bundle, config, host, preserve_fds, no_pivot, no_new_keyring)[-1]
+
+    def remove_leftovers(self, id: str) -> bool:
+        """Remove the directory of a container whose creation was cut short or whose state is damaged.
+
+        False if there is none. What state.json says of cgroups, if it can be read at all, is removed too.
+        """
+        states.check_id(id)
+        states.check_root(self.root)
+        try:
+            directory = states.open_directory(self.root, id)
+        except StateError:
+            return False
+        assert directory is not None
+        with directory:
+            directory.remove()
+        return True
+
+    def _prepare(self) -> None:
+        """The root directory is there, and safe."""
+        if not self._prepared:
+            states.check_root(self.root, make=True)
+            if self.root_on_tmpfs:
+                from pyocirun.spawn.tmpfs import mount_tmpfs
+
+                mount_tmpfs(self.root)
+            self._prepared = True
+
+    def _plan(
+        self,
+        id: str,
+        bundle: str | None,
+        config: dict[str, Any] | str | None,
+        host: Host | None,
+        preserve_fds: int,
+        no_pivot: bool,
+        no_new_keyring: bool,
+    ) -> tuple[bytes, Spec, Host, Request, Plan]:
+        from pyocirun.plan.build import Request, build
+        from pyocirun.spawn.probe import namespace_inode, probe
+        from pyocirun.spec.bundle import read_bundle, rootfs_path
+
+        absolute, data, spec = read_bundle(bundle or ".", config)
+        if host is None:
+            host = probe()
+        request = Request(
+            id,
+            absolute,
+            rootfs_path(absolute, spec),
+            self._cgroup_paths(id, spec, host),
+            preserve_fds,
+            no_pivot,
+            no_new_keyring,
+            tuple((space.type, namespace_inode(space.path)) for space in spec.linux.namespaces if space.path),
+        )
+        return data, spec, host, request, build(spec, host, request)
+
+    def _cgroup_paths(self, id: str, spec: Spec, host: Host) -> tuple[tuple[str, str], ...]:
+        if self.cgroup_manager == "none":
+            return ()
+        from pyocirun.cgroup.manager import select
+        from pyocirun.cgroup.path import cgroup_paths
+
+        paths = cgroup_paths(spec.linux.cgroups_path, id, host)
+        return tuple(select(host, self.cgroup_manager, paths, lenient=self.is_rootless(host)).paths.items())
+
+    def is_rootless(self, host: Host) -> bool:
+        """Whether cgroups that may not be made are passed over."""
+        return host.euid != 0 or host.in_userns if self.rootless is None else self.rootless
+
+    def _state(self, spec: Spec, request: Request, host: Host, plan: Plan) -> states.State:
+        from pyocirun.plan.ops import Exec, RunHook
+
+        start = plan.position("start")
+        behind = [
+            (index, "hook", op.path, op.timeout or 0) if isinstance(op, RunHook) else (index, "exec", op.args[0], 0)
+            for index, op in enumerate(plan.ops)
+            if index > start and isinstance(op, (RunHook, Exec))
+        ]
+        return states.State(
+            states.VERSION,
+            request.id,
+            spec.oci_version,
+            request.bundle,
+            request.rootfs,
+            now(),
+            rootless=self.is_rootless(host),
+            cgroup_manager=self.cgroup_manager,
+            cgroup_paths=dict(request.cgroup_paths),
+            namespace_types=tuple(namespace.type for namespace in spec.linux.namespaces),
+            annotations=spec.annotations,
+            start_index=start,
+            total=len(plan.ops),
+            behind_gate=tuple(behind),
+            has_process=spec.process is not None,
+            poststart=spec.hooks is not None and bool(spec.hooks.poststart),
+            poststop=spec.hooks is not None and bool(spec.hooks.poststop),
+        )
+
+
+def rootfs_missing(path: str) -> Error:
+    """The error for a root.path that is no directory."""
+    from pyocirun.errors import SpecError
+
+    text = f"/root/path: the rootfs {path} is not there, or no directory: no such file or directory"
+    return SpecError(text, pointer="/root/path", errno=2, path=path)
+
+
+def now() -> str:
+    """The time, as RFC 3339 with nanoseconds in UTC."""
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds:09d}Z"
+
+
+def _warn(message: str) -> None:
+    import warnings
+
+    warnings.warn(message, stacklevel=3)

@@ -1,0 +1,64 @@
+"""Hooks that run in the runtime's namespaces: nsexec runs them, by a plan of their own."""
+
+from __future__ import annotations
+
+import os
+
+from pyocirun import native
+from pyocirun.container.state import to_json
+from pyocirun.plan import ops
+from pyocirun.plan.encode import encode
+from pyocirun.spawn.launch import launch
+from pyocirun.spawn.sync import Answer, drive
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pyocirun.spec.hooks import Hook
+
+
+def run_hooks(kind: str, hooks: Sequence[Hook], state: dict[str, object], warn: Callable[[str], None]) -> None:
+    """Run hooks of one kind, in order, each with `state` as JSON on stdin. Raises HookError for the first that fails.
+
+    Spec: config.md#posix-platform-hooks
+    """
+    steps = [
+        ops.RunHook(kind, index, hook.path, hook.args or (hook.path,), hook.env, hook.timeout)
+        for index, hook in enumerate(hooks)
+    ]
+    _run(steps, state, warn)
+
+
+def run_all_hooks(kind: str, hooks: Sequence[Hook], state: dict[str, object], warn: Callable[[str], None]) -> None:
+    """Run all hooks of one kind; one that fails is a warning, and the next one runs. For poststop."""
+    from pyocirun.errors import Error
+
+    for index, hook in enumerate(hooks):
+        try:
+            _run([ops.RunHook(kind, index, hook.path, hook.args or (hook.path,), hook.env, hook.timeout)], state, warn)
+        except Error as error:
+            warn(str(error))
+
+
+def state_file(state: dict[str, object]) -> int:
+    """A descriptor of the state as JSON, for the stdin of hooks."""
+    return native.sealed_memfd("state", to_json(state).encode())
+
+
+def _run(steps: Sequence[ops.Op], state: dict[str, object], warn: Callable[[str], None]) -> None:
+    plan = ops.Plan((ops.Clone(0), ops.Sync("hooks:state"), *steps, ops.Finish()))
+    nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        launched = launch(plan, encode(plan), lambda slot: -1, (nothing, nothing, nothing))
+    finally:
+        os.close(nothing)
+    try:
+        drive(plan, launched, {}, {"hooks:state": lambda fd: Answer(fds=(state_file(state),))}, warn)
+    finally:
+        launched.close()
+        try:
+            native.wait(launched.pidfd)
+        except ChildProcessError:
+            pass
+        os.close(launched.pidfd)

@@ -1,0 +1,102 @@
+"""A process of a container, as the one who started it sees it."""
+
+from __future__ import annotations
+
+import os
+
+from pyocirun import native
+from pyocirun.errors import StateError
+
+
+class Process:
+    """pid: in the caller's pid namespace.  pidfd: descriptor of it, close-on-exec; the object owns it.
+
+    What `exec` and `create` return is a child of this process, so its exit status can be had, once, by `wait`. A
+    container that was loaded has an init that is somebody else's child: it can be waited for, its status is not known.
+    """
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self._status: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end. Exit status 0 to 255, or minus the signal that ended it. timeout: seconds, None for ever.
+
+        Raises TimeoutError; StateError if the status is not to be had: the process is no child of this one, or
+        somebody else took it (SIGCHLD ignored, or all children reaped).
+        """
+        if self._status is not None:
+            return self._status
+        if timeout is not None and not self.ended(timeout):
+            raise TimeoutError(f"process {self.pid} still runs after {timeout} s")
+        try:
+            status = native.wait(self.pidfd)
+        except ChildProcessError:
+            self.ended(None)
+            text = (
+                f"the exit status of process {self.pid} is not known: it is not, or no longer, a child of this process"
+            )
+            raise StateError(text, hint="is SIGCHLD ignored here, or are all children reaped?") from None
+        self._status = status
+        return status or 0
+
+    def poll(self) -> int | None:
+        """The exit status as `wait` has it, None while it runs. Raises StateError as `wait` does."""
+        return self.wait() if self._status is not None or self.ended(0) else None
+
+    def ended(self, timeout: float | None) -> bool:
+        """Whether it has ended, after at most `timeout` seconds; None: wait for it."""
+        milliseconds = -1 if timeout is None else int(timeout * 1000)
+        while True:
+            if native.poll(self.pidfd, timeout_ms=milliseconds):
+                return True
+            if timeout is not None:
+                return False
+
+    def signal(self, signal: int) -> None:
+        """Send a signal. Raises ProcessLookupError if it has ended. pidfd_send_signal(2)"""
+        native.send_signal(self.pidfd, signal)
+
+    def close(self) -> None:
+        """Give the pidfd back; nothing can be done with the process any more."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def open_process(pid: int, start: int) -> Process | None:
+    """The process with this pid, if it started then and has not ended; else None: the pid is another's by now.
+
+    start: field 22 of /proc/PID/stat.
+    """
+    if pid <= 0:
+        return None
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return None
+    # The order matters: what the pidfd is of cannot change any more, and its stat is read after it was opened.
+    if start_time(pid) != start or native.poll(pidfd, timeout_ms=0):
+        os.close(pidfd)
+        return None
+    return Process(pid, pidfd)
+
+
+def start_time(pid: int) -> int:
+    """When a process started, in clock ticks since boot: field 22 of proc_pid_stat(5). -1: none, or a zombie."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    try:
+        text = os.read(fd, 4096)
+    except OSError:
+        return -1
+    finally:
+        os.close(fd)
+    fields = text[text.rfind(b")") + 2 :].split()
+    return -1 if fields[0] in (b"Z", b"X") else int(fields[19])

@@ -1,0 +1,242 @@
+"""state.json: what is kept of a container, written atomically and read with distrust."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from pyocirun import native
+from pyocirun.errors import ContainerNotExist, InvalidID, StateError
+from pyocirun.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+VERSION = 1
+STATE = "state.json"
+CONFIG = "config.json"
+GATE = "gate"
+REPORT = "report"
+ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-")
+
+
+class State(Record):
+    """What state.json holds. The configuration lies beside it, as it was when the container was created.
+
+    created: RFC 3339 with nanoseconds, UTC.  init_process_pid: 0 before the container is created (status "creating").
+    init_process_start: start time of that process, field 22 of /proc/PID/stat.  cgroup_paths: controller -> directory.
+    cgroup_manager: "cgroupfs", "systemd" or "none".  namespace_types: the spec's types of all its namespaces.
+    start_index: of Sync("start") in the plan, total: how many operations that has.  behind_gate: what comes after it,
+    as (index, operation, text, timeout), for messages.  poststart, poststop: there are such hooks in the configuration.
+    """
+
+    pyocirun_state_version: int
+    id: str
+    oci_version: str
+    bundle: str
+    rootfs: str
+    created: str
+    init_process_pid: int = 0
+    init_process_start: int = 0
+    rootless: bool = False
+    cgroup_manager: str = "cgroupfs"
+    cgroup_paths: dict[str, str] = {}
+    namespace_types: tuple[str, ...] = ()
+    annotations: dict[str, str] = {}
+    start_index: int = -1
+    total: int = 0
+    behind_gate: tuple[tuple[int, str, str, int], ...] = ()
+    has_process: bool = True
+    poststart: bool = False
+    poststop: bool = False
+
+
+class Directory:
+    """A container's own directory below the root directory, locked while it is open.
+
+    Everything inside is done relative to its descriptor: what is put in the place of the name meanwhile has no effect.
+    """
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+
+    def __enter__(self) -> Directory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Unlock."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def save(self, state: State) -> None:
+        """Write state.json: a reader finds the old one or the new one, whole. Raises StateError."""
+        document = {field: getattr(state, field) for field in State._fields}
+        write_file(self.fd, STATE, to_json(document).encode("utf-8", "surrogateescape"))
+
+    def remove(self) -> None:
+        """Remove the directory with all its files; it never has directories."""
+        for name in os.listdir(self.fd):
+            os.unlink(name, dir_fd=self.fd)
+        os.rmdir(self.path)
+
+
+def check_id(id: str) -> str:
+    """`id`, if it can be a container's. Raises InvalidID, with runc's text."""
+    if not id or id in (".", "..") or len(id) > 1024 or not ID_CHARACTERS.issuperset(id):
+        raise InvalidID(f"invalid container ID format: {id!r}", id=id, hint="use letters, digits and _ + - .")
+    return id
+
+
+def check_root(root: str, *, make: bool = False) -> None:
+    """Refuse a root directory that another user could tamper with. make: make it if it is missing, mode 0700.
+
+    Raises StateError.
+    """
+    try:
+        about = os.stat(root)
+    except FileNotFoundError:
+        if make:
+            os.makedirs(root, 0o700, exist_ok=True)
+        return
+    if about.st_uid != os.geteuid() or about.st_mode & 0o022 or not stat.S_ISDIR(about.st_mode):
+        raise StateError(
+            f"the root directory {root} is not safe: it must be a directory of this user's that no other may write to",
+            path=root,
+            hint=f"chown {os.geteuid()} {root} && chmod 700 {root}",
+        )
+
+
+def make_directory(root: str, id: str) -> Directory | None:
+    """A new, locked directory for a container; None if there is one."""
+    path = f"{root}/{id}"
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return None
+    return open_directory(root, id)
+
+
+def open_directory(root: str, id: str, *, wait: bool = True) -> Directory | None:
+    """The container's directory, locked; None, with wait False, if another process has the lock.
+
+    Raises ContainerNotExist. The lock is of the directory itself, so it is looked at once more after waiting: the one
+    that was waited for may be gone.
+    """
+    path = f"{root}/{id}"
+    while True:
+        fd = _open(path, id)
+        try:
+            if not native.flock(fd, wait=wait):
+                os.close(fd)
+                return None
+            now = os.stat(path, follow_symlinks=False)
+            if os.path.samestat(now, os.fstat(fd)):
+                return Directory(path, fd)
+        except FileNotFoundError:
+            os.close(fd)
+            raise not_exist(id) from None
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _open(path: str, id: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise not_exist(id) from None
+    except OSError as error:
+        text = f"cannot open the state directory of container {id}: {error.strerror}"
+        raise StateError(text, id=id, path=path, hint="a symbolic link there is not ours") from None
+
+
+def not_exist(id: str) -> ContainerNotExist:
+    """The error for an unknown id."""
+    return ContainerNotExist(f"container {id!r}: container does not exist", id=id)
+
+
+def load(root: str, id: str) -> State:
+    """The saved state. Raises ContainerNotExist, or StateError for one that cannot be used."""
+    path = f"{root}/{id}/{STATE}"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        raise not_exist(id) from None
+    except OSError as error:
+        raise StateError(f"cannot open the state of container {id}: {error.strerror}", id=id, path=path) from None
+    try:
+        data = os.read(fd, 1 << 24)
+    finally:
+        os.close(fd)
+    return parse(data, id, path)
+
+
+def parse(data: bytes, id: str, path: str = "") -> State:
+    """The state that these bytes describe. Raises StateError."""
+    from pyocirun.errors import SpecError
+    from pyocirun.spec.reader import load_json
+
+    try:
+        document = load_json(data, STATE)
+    except SpecError as error:
+        raise StateError(f"the state of container {id} is damaged: {error}", id=id, path=path) from None
+    if not isinstance(document, dict) or "pyocirun_state_version" not in document:
+        text = f"the state of container {id} was written by another runtime"
+        raise StateError(text, id=id, path=path, hint="use the runtime that created it")
+    if document["pyocirun_state_version"] != VERSION:
+        version = document["pyocirun_state_version"]
+        text = f"the state of container {id} has version {version}; this pyocirun knows version {VERSION}"
+        raise StateError(text, id=id, path=path, hint="use the pyocirun that created it, or a newer one")
+    try:
+        return _state(document)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise StateError(f"the state of container {id} is damaged: {error}", id=id, path=path) from None
+
+
+def _state(document: dict[str, Any]) -> State:
+    known = {field: document[field] for field in State._fields if field in document}
+    known["namespace_types"] = tuple(known["namespace_types"])
+    known["behind_gate"] = tuple(tuple(entry) for entry in known["behind_gate"])
+    state = State(**known)
+    for field, kind in (("id", str), ("bundle", str), ("init_process_pid", int), ("cgroup_paths", dict)):
+        if not isinstance(getattr(state, field), kind):
+            raise TypeError(f"{field} is no {kind.__name__}")
+    return state
+
+
+def write_file(directory: int, name: str, data: bytes) -> None:
+    """Write a file of mode 0600 and rename it into its place."""
+    temporary = f".{name}.{os.getpid()}"
+    fd = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=directory
+    )
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+    finally:
+        os.close(fd)
+    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def to_json(value: object) -> str:
+    """JSON of dicts, lists, tuples, str, int, bool and None, by CPython's C encoder, without the json package."""
+    try:
+        from _json import encode_basestring_ascii, make_encoder
+    except ImportError:
+        import json
+
+        return json.dumps(value)
+    encode = make_encoder(None, _refuse, encode_basestring_ascii, None, ":", ",", False, False, False)
+    return "".join(encode(value, 0))
+
+
+def _refuse(value: object) -> object:
+    raise TypeError(f"no JSON for {type(value).__name__}")

@@ -1,0 +1,190 @@
+"""exec: one more process in a container."""
+
+from __future__ import annotations
+
+import os
+
+from pyocirun.container.process import Process as Running
+from pyocirun.errors import CgroupError, SpecError, StateError
+from pyocirun.linux.namespaces import CLONE_NEWUSER, FILES, FLAGS
+from pyocirun.plan import ops, tenant
+from pyocirun.plan.encode import encode
+from pyocirun.record import replace
+from pyocirun.spawn import effects
+from pyocirun.spawn.launch import launch
+from pyocirun.spawn.probe import namespace_inode
+from pyocirun.spawn.sync import await_exec, drive
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyocirun.container.container import Container
+    from pyocirun.plan.ops import Op, Slot
+    from pyocirun.spawn.launch import Launched
+    from pyocirun.spec.process import Process
+
+
+def wanted_process(
+    container: Container,
+    process: dict[str, Any] | None,
+    args: list[str] | None,
+    env: list[str] | tuple[str, ...],
+    cwd: str | None,
+    user: tuple[int, int | None] | None,
+    additional_gids: list[int] | None,
+    capabilities: list[str] | tuple[str, ...],
+    no_new_privileges: bool,
+    tty: bool,
+) -> Process:
+    """The process to start: the one given, or the container's own with changes. Raises SpecError."""
+    if process is not None:
+        return _given(process)
+    base = container.spec().process
+    if not args:
+        raise SpecError("exec args cannot be empty", pointer="/process/args")
+    if base is None:
+        raise SpecError("the container has no process to take the rest from", pointer="/process")
+    changes: dict[str, object] = {"args": tuple(args), "env": (*base.env, *env), "terminal": tty}
+    if cwd is not None:
+        changes["cwd"] = cwd
+    if user is not None or additional_gids is not None:
+        changes["user"] = _user(base, user, additional_gids)
+    if capabilities:
+        changes["capabilities"] = _more_capabilities(base, tuple(capabilities))
+    if no_new_privileges:
+        changes["no_new_privileges"] = True
+    return _checked(replace(base, **changes))
+
+
+def start(
+    container: Container,
+    wanted: Process,
+    stdio: tuple[int, int, int],
+    preserve_fds: int,
+    cgroup: str | list[str] | None,
+) -> Running:
+    """Start `wanted` in the container."""
+    init = container.init
+    if init is None:
+        raise StateError("cannot exec in a stopped container", id=container.id, status="stopped")
+    namespaces = _foreign_namespaces(init.pid)
+    targets = _cgroups(container, cgroup)
+    plan = tenant.build(
+        wanted,
+        container.id,
+        namespaces,
+        cgroups=() if container.manager.paths else None,
+        preserve_fds=preserve_fds,
+        keep_groups=bool(namespaces & CLONE_NEWUSER) and _setgroups_denied(init.pid),
+    )
+
+    def join(op: Op, launched: Launched) -> None:
+        _join(container, launched.pid, targets)
+
+    launched = launch(plan, encode(plan), lambda slot: _open_slot(slot, init.pidfd), stdio)
+    try:
+        answers = {"home": lambda fd: effects.home(fd, wanted.user.uid)}
+        drive(plan, launched, {ops.JoinCgroup: join, ops.SetRlimit: effects.set_rlimit}, answers, container._warn)
+        await_exec(launched, plan)
+    except BaseException:
+        effects.kill(launched)
+        raise
+    finally:
+        launched.close()
+    return Running(launched.pid, launched.pidfd)
+
+
+def _given(process: dict[str, Any]) -> Process:
+    from pyocirun.spec.bundle import checked
+    from pyocirun.spec.process import parse_process
+
+    return _checked(checked(process, lambda document: parse_process(document, ""), "process"))
+
+
+def _checked(process: Process) -> Process:
+    """What this version cannot obey is refused."""
+    for name in ("terminal", "apparmor_profile", "selinux_label", "scheduler", "io_priority", "exec_cpu_affinity"):
+        if getattr(process, name):
+            raise SpecError(f"{name.replace('_', ' ')} is not supported yet", pointer="/" + name)
+    if not process.cwd.startswith("/"):
+        raise SpecError("Cwd must be an absolute path", pointer="/cwd")
+    return process
+
+
+def _user(base: Process, user: tuple[int, int | None] | None, additional_gids: list[int] | None) -> object:
+    uid, gid = user if user is not None else (base.user.uid, base.user.gid)
+    groups = base.user.additional_gids if additional_gids is None else tuple(additional_gids)
+    return replace(base.user, uid=uid, gid=base.user.gid if gid is None else gid, additional_gids=groups)
+
+
+def _more_capabilities(base: Process, more: tuple[str, ...]) -> object:
+    """Added to bounding, effective and permitted; to ambient only where the configuration has inheritable ones.
+
+    Never to inheritable: a program with file capabilities would get them too (CVE-2022-29162).
+    """
+    from pyocirun.spec.process import Capabilities
+
+    sets = base.capabilities or Capabilities()
+    changes = {name: (getattr(sets, name) or ()) + more for name in ("bounding", "effective", "permitted")}
+    if sets.inheritable:
+        changes["ambient"] = (sets.ambient or ()) + more
+    return replace(sets, **changes)
+
+
+def _foreign_namespaces(pid: int) -> int:
+    """CLONE_NEW* of the namespaces in which `pid` is and we are not; time is left alone."""
+    flags = 0
+    for type, file in FILES.items():
+        theirs = namespace_inode(f"/proc/{pid}/ns/{file}")
+        if type != "time" and theirs and theirs != namespace_inode(f"/proc/thread-self/ns/{file}"):
+            flags |= FLAGS[type]
+    return flags
+
+
+def _setgroups_denied(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/setgroups") as file:
+            return file.read().strip() == "deny"
+    except OSError:
+        return False
+
+
+def _open_slot(slot: Slot, pidfd: int) -> int:
+    return os.dup(pidfd) if slot.kind == "pidfd" else -1
+
+
+def _cgroups(container: Container, wanted: str | list[str] | None) -> dict[str, str]:
+    """Controller -> cgroup below the container's, "" for all others. wanted: "[CONTROLLER[,CONTROLLER]:]PATH" each.
+
+    Raises CgroupError for a path that leads out of the container's cgroup, compared part by part, and for a
+    controller named twice.
+    """
+    targets: dict[str, str] = {}
+    for entry in [wanted] if isinstance(wanted, str) else wanted or []:
+        names, colon, path = entry.rpartition(":")
+        for name in names.split(",") if colon else [""]:
+            if name in targets:
+                raise CgroupError(f"--cgroup: controller {name!r} comes twice", controller=name)
+            if ".." in path.split("/"):
+                raise CgroupError(f"--cgroup: {path!r} is not a sub cgroup path", path=path)
+            targets[name] = path.strip("/")
+    known = container.manager.paths
+    for name in targets:
+        if name and name not in known:
+            raise CgroupError(f"--cgroup: the container has no controller {name!r}", controller=name)
+    return targets
+
+
+def _join(container: Container, pid: int, targets: dict[str, str]) -> None:
+    """Memory and pids come last: nothing of the set-up is charged to the container."""
+    manager = container.manager
+    default = targets.get("", "")
+    named = {name for name in targets if name}
+    rest = set(manager.paths) - named
+    charged = rest & {"memory", "pids"}
+    manager.add_pid(default, pid, rest - charged)
+    for name in sorted(named):
+        manager.add_pid(targets[name], pid, {name})
+    if charged:
+        manager.add_pid(default, pid, charged)

@@ -1,0 +1,1 @@
+"""Names and numbers of the kernel, as tables. Nothing here opens a file or makes a system call."""

@@ -1,0 +1,42 @@
+"""Host: all that the pure middle must know of the machine, as one value."""
+
+from __future__ import annotations
+
+from pyocirun.record import Record
+
+
+class Hierarchy(Record):
+    """A mounted cgroup hierarchy.
+
+    controllers: v1 controllers that it carries, or ("name=systemd",); () for cgroup v2.
+    mountpoint: where it is mounted.  root: which cgroup is visible there (field 4 of mountinfo).
+    own: the caller's cgroup in it, from /proc/self/cgroup.
+    """
+
+    controllers: tuple[str, ...]
+    mountpoint: str
+    root: str = "/"
+    own: str = "/"
+
+
+class Host(Record):
+    """What `spawn/probe.py` found out about the machine and the caller.
+
+    euid, egid: of the caller, in its own user namespace.  in_userns: the caller is not in the initial user namespace.
+    last_cap: number of the last capability that the kernel knows.
+    hierarchies: cgroup v1 hierarchies, in mount order.  unified: the v2 hierarchy, None if none is mounted.
+    cgroup2_only: /sys/fs/cgroup itself is cgroup v2.  namespaces: (type, inode number) of each of the
+    caller's namespaces.  mountpoints: all of the caller's, in mount order.
+    """
+
+    euid: int = 0
+    egid: int = 0
+    in_userns: bool = False
+    kernel: tuple[int, int] = (5, 10)
+    arch: str = "x86_64"
+    last_cap: int = 40
+    hierarchies: tuple[Hierarchy, ...] = ()
+    unified: Hierarchy | None = None
+    cgroup2_only: bool = False
+    namespaces: tuple[tuple[str, int], ...] = ()
+    mountpoints: tuple[str, ...] = ()

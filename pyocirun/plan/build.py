@@ -1,0 +1,211 @@
+"""Spec + Host -> Plan. The order below is the order of set-up, and a security property: read it as such."""
+
+from __future__ import annotations
+
+from pyocirun.errors import SpecError
+from pyocirun.plan import namespaces, ops
+from pyocirun.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyocirun.linux.host import Host
+    from pyocirun.spec.config import Spec
+
+CHARGED = ("memory", "pids")
+"""Cgroup v1 controllers that are joined last: what the set-up uses is not charged to the container."""
+
+
+class Request(Record):
+    """What a caller asks for besides config.json.
+
+    rootfs: absolute host path.  bundle: absolute, sources of binds are relative to it.
+    cgroup_paths: (controller, directory), () for none.  joined: (type, inode) of namespaces that are joined by path.
+    """
+
+    id: str
+    bundle: str
+    rootfs: str
+    cgroup_paths: tuple[tuple[str, str], ...] = ()
+    preserve_fds: int = 0
+    no_pivot: bool = False
+    no_new_keyring: bool = False
+    joined: tuple[tuple[str, int], ...] = ()
+
+
+def build(spec: Spec, host: Host, request: Request) -> ops.Plan:
+    """The plan that creates a container and starts its process.
+
+    Raises SpecError for a value that contradicts another one or the host, or that this version cannot obey.
+    """
+    refuse_unsupported(spec)
+    stages = namespaces.stages(spec, host)
+    plan = [
+        *cgroup(spec, request),
+        *namespaces.enter(spec, host, request, stages),
+        *cgroup_namespace(spec, request),
+        *root(spec, host, request, stages),
+        *(_identity(spec, host) if spec.process else ()),
+        *wait_for_start(spec, request),
+    ]
+    return ops.Plan(tuple(plan), request.preserve_fds)
+
+
+def cgroup(spec: Spec, request: Request) -> list[ops.Op]:
+    """The cgroup stands, with its limits, before there is a process to put into it."""
+    if not request.cgroup_paths:
+        return []
+    from pyocirun.cgroup.v1 import writes
+
+    limits = tuple(writes(spec.linux.resources))
+    made: list[ops.Op] = [ops.MakeCgroup(request.cgroup_paths)]
+    return [*made, ops.WriteCgroup(limits)] if limits else made
+
+
+def cgroup_namespace(spec: Spec, request: Request) -> list[ops.Op]:
+    """A new cgroup namespace has the cgroups as its root that the process is in when it is made: be in all of them."""
+    namespace = spec.linux.namespace("cgroup")
+    if namespace is None or namespace.path is not None:
+        return []
+    from pyocirun.linux.namespaces import CLONE_NEWCGROUP
+
+    unshare = ops.Unshare(CLONE_NEWCGROUP)
+    charged = _charged(request)
+    if not charged:
+        return [ops.Sync("cgroup"), unshare]
+    return [
+        ops.JoinCgroup(charged),
+        ops.Sync("cgroup"),
+        unshare,
+        ops.LeaveCgroup(charged),
+        ops.Sync("cgroup-made"),
+    ]
+
+
+def root(spec: Spec, host: Host, request: Request, stages: namespaces.Stages) -> list[ops.Op]:
+    """Everything that concerns the file system, up to the point where only the container's own is left."""
+    from pyocirun.plan import paths, rootfs
+
+    if not stages.own_mounts:
+        return [*runtime_hooks(spec), *sysctls(spec, host, request), ops.Chroot(request.rootfs), *names(spec)]
+    return [
+        *rootfs.prepare(spec, host, request, stages),
+        *runtime_hooks(spec),
+        *sysctls(spec, host, request),
+        *rootfs.change(spec, request),
+        *namespaces.after_pivot(stages),
+        ops.ReopenNull(),
+        *([ops.MakeCwd(spec.process.cwd)] if spec.process else []),
+        *([ops.Attributes("/", 1)] if spec.root.readonly else []),
+        *names(spec),
+        *paths.protect(spec),
+    ]
+
+
+def runtime_hooks(spec: Spec) -> list[ops.Op]:
+    """prestart and createRuntime in the runtime's namespaces, then createContainer in the container's; no pivot yet."""
+    hooks = spec.hooks
+    if hooks is None:
+        return []
+    plan: list[ops.Op] = []
+    for kind, wanted in (("prestart", hooks.prestart), ("createRuntime", hooks.create_runtime)):
+        if wanted:
+            plan.append(ops.RunHooks(kind, len(wanted)))
+    if plan:
+        plan.append(ops.Sync("hooks:createRuntime"))
+    if hooks.create_container:
+        plan += [ops.Sync("hooks:createContainer"), *container_hooks("createContainer", spec)]
+    return plan
+
+
+def container_hooks(kind: str, spec: Spec) -> list[ops.Op]:
+    """The hooks that nsexec itself runs, being in the container's namespaces."""
+    hooks = spec.hooks
+    if hooks is None:
+        return []
+    wanted = hooks.create_container if kind == "createContainer" else hooks.start_container
+    return [
+        ops.RunHook(kind, index, hook.path, hook.args or (hook.path,), hook.env, hook.timeout)
+        for index, hook in enumerate(wanted)
+    ]
+
+
+def sysctls(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
+    """After the hooks, which may bring a network device along; before pivot_root, by the host's own /proc."""
+    if not spec.linux.sysctl:
+        return []
+    from pyocirun.plan import sysctl
+
+    return sysctl.writes(spec, host, dict(request.joined))
+
+
+def names(spec: Spec) -> list[ops.Op]:
+    """hostname and domainname"""
+    plan: list[ops.Op] = []
+    if spec.hostname is not None:
+        plan.append(ops.Hostname(spec.hostname))
+    if spec.domainname is not None:
+        plan.append(ops.Domainname(spec.domainname))
+    return plan
+
+
+def wait_for_start(spec: Spec, request: Request) -> list[ops.Op]:
+    """The end of create, the gate, and what lies behind it: next to nothing."""
+    plan: list[ops.Op] = []
+    if request.cgroup_paths:
+        charged = _charged(request)
+        if charged:
+            plan.append(ops.JoinCgroup(charged))
+    if spec.process and spec.process.rlimits:
+        from pyocirun.plan.process import rlimits
+
+        plan += rlimits(spec.process)
+    plan += [ops.SaveState(), ops.Sync("created"), ops.Sync("start")]
+    if spec.process is None:
+        return plan
+    plan += container_hooks("startContainer", spec)
+    return [*plan, ops.Sync("exec"), ops.Exec(spec.process.args, _environment(spec))]
+
+
+def refuse_unsupported(spec: Spec) -> None:
+    """Raises SpecError for the first field that this version cannot obey: nothing is dropped silently."""
+    linux, process = spec.linux, spec.process
+    wanted: list[tuple[str, object]] = [
+        ("/linux/seccomp", linux.seccomp),
+        ("/linux/intelRdt", linux.intel_rdt),
+        ("/linux/memoryPolicy", linux.memory_policy),
+        ("/linux/personality", linux.personality),
+        ("/linux/mountLabel", linux.mount_label),
+        ("/linux/netDevices", linux.net_devices),
+        ("/linux/timeOffsets", linux.time_offsets),
+        ("/linux/namespaces", linux.namespace("time")),
+    ]
+    if process is not None:
+        wanted += [
+            ("/process/terminal", process.terminal),
+            ("/process/apparmorProfile", process.apparmor_profile),
+            ("/process/selinuxLabel", process.selinux_label),
+            ("/process/scheduler", process.scheduler),
+            ("/process/ioPriority", process.io_priority),
+        ]
+    for pointer, value in wanted:
+        if value:
+            what = "a time namespace" if pointer == "/linux/namespaces" else pointer.rpartition("/")[2]
+            raise SpecError(f"{pointer}: {what} is not supported yet", pointer=pointer)
+
+
+def _charged(request: Request) -> tuple[str, ...]:
+    return tuple(controller for controller, _ in request.cgroup_paths if controller in CHARGED)
+
+
+def _identity(spec: Spec, host: Host) -> list[ops.Op]:
+    from pyocirun.plan import process
+
+    assert spec.process is not None
+    return process.identity(spec.process, keep_groups=namespaces.setgroups_denied(spec, host))
+
+
+def _environment(spec: Spec) -> tuple[str, ...]:
+    from pyocirun.plan import process
+
+    assert spec.process is not None
+    return process.environment(spec.process)

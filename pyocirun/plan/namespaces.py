@@ -1,0 +1,146 @@
+"""Which namespaces are made or joined, and in which process of the launch."""
+
+from __future__ import annotations
+
+from pyocirun.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWNS, CLONE_NEWUSER, FLAGS
+from pyocirun.plan import ops
+from pyocirun.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyocirun.linux.host import Host
+    from pyocirun.plan.build import Request
+    from pyocirun.spec.config import Spec
+
+PIDNS_OPTION = (6, 17)
+"""The kernel whose procfs takes `pidns=`, so that a mount of it need not come from a member of the pid namespace."""
+
+
+class Stages(Record):
+    """What the processes of a launch do.
+
+    first: CLONE_NEW* of the first process.  joined: (type, path) of the namespaces that it enters, in order.
+    unshared: 0, or CLONE_NEWUSER, if it has to make that after joining.  second: CLONE_NEW* of the process that it
+    forks; None: it forks none.  late_pid: the pid namespace to enter after pivot_root, "" if none.
+    own_mounts: the container gets a mount namespace that is made for it.
+    """
+
+    first: int
+    joined: tuple[tuple[str, str], ...] = ()
+    unshared: int = 0
+    second: int | None = None
+    late_pid: str = ""
+    own_mounts: bool = True
+
+
+def stages(spec: Spec, host: Host) -> Stages:
+    """The fewest processes that do it: one, as long as nothing is joined that must be joined before something is made.
+
+    A user namespace comes before all others, unless the caller is privileged: then what belongs to the host's user
+    namespace is joined while that privilege lasts. A pid namespace holds for children only.
+    """
+    new, joined = _wanted(spec)
+    own_mounts = bool(new & CLONE_NEWNS)
+    pid_path = joined.pop("pid", "")
+    late_pid = pid_path if host.kernel >= PIDNS_OPTION and own_mounts else ""
+    if pid_path and not late_pid:
+        joined["pid"] = pid_path
+    order = _join_order(joined, host)
+    first_joins = joined.keys() - {"mount"} if new & CLONE_NEWUSER else set()
+    if "pid" not in joined and "user" not in joined and not first_joins:
+        return Stages(new, order, 0, None, late_pid, own_mounts)
+    return Stages(0, order, new & CLONE_NEWUSER, new & ~CLONE_NEWUSER, late_pid, own_mounts)
+
+
+def enter(spec: Spec, host: Host, request: Request, stages: Stages) -> list[ops.Op]:
+    """From the first process to the one that becomes the container's init, in all namespaces but the cgroup's own."""
+    return [
+        ops.Clone(stages.first),
+        *(_one_process(spec, host, request, stages) if stages.second is None else _two(spec, host, request, stages)),
+        *_own(spec, request),
+    ]
+
+
+def _one_process(spec: Spec, host: Host, request: Request, stages: Stages) -> list[ops.Op]:
+    maps = map_ids(spec, host) if spec.linux.namespace("user") else []
+    return [*_uncharged(request), *maps, *_dumpable_part(spec), *_joins(stages)]
+
+
+def _two(spec: Spec, host: Host, request: Request, stages: Stages) -> list[ops.Op]:
+    plan = [*_dumpable_part(spec), *_joins(stages)]
+    if stages.unshared:
+        plan += [ops.Unshare(stages.unshared), *map_ids(spec, host)]
+    elif spec.linux.namespace("user"):
+        plan.append(ops.BecomeRoot())
+    return [*plan, ops.Fork(stages.second or 0), *_uncharged(request)]
+
+
+def _uncharged(request: Request) -> list[ops.Op]:
+    """The cgroups that it costs nothing to be in; hooks of the prestart kind look for the devices cgroup."""
+    controllers = tuple(name for name, _ in request.cgroup_paths if name not in ("memory", "pids"))
+    return [ops.JoinCgroup(controllers)] if controllers else []
+
+
+def _own(spec: Spec, request: Request) -> list[ops.Op]:
+    """What belongs to the new process and its new network namespace."""
+    network = spec.linux.namespace("network")
+    keyring: list[ops.Op] = [] if request.no_new_keyring else [ops.Keyring(f"_ses.{request.id}")]
+    return [*keyring, ops.Loopback()] if network is not None and network.path is None else keyring
+
+
+def after_pivot(stages: Stages) -> list[ops.Op]:
+    """An existing pid namespace is entered only when its members find nothing of the host in us any more."""
+    if not stages.late_pid:
+        return []
+    return [ops.JoinNamespace("pid", stages.late_pid), ops.Fork()]
+
+
+def map_ids(spec: Spec, host: Host) -> list[ops.Op]:
+    """The parent maps the ids of the new user namespace while nsexec waits."""
+    from pyocirun.linux.idmap import format_map
+
+    uids, gids = spec.linux.uid_mappings, spec.linux.gid_mappings
+    denied = host.euid != 0
+    return [
+        ops.WriteIdMaps(format_map(uids), format_map(gids), denied),
+        ops.Sync("id-maps"),
+        ops.BecomeRoot(denied),
+    ]
+
+
+def setgroups_denied(spec: Spec, host: Host) -> bool:
+    """Whether groups cannot be set in the container's user namespace: it is new, and not made by root."""
+    user = spec.linux.namespace("user")
+    return user is not None and user.path is None and host.euid != 0
+
+
+def _wanted(spec: Spec) -> tuple[int, dict[str, str]]:
+    """(CLONE_NEW* of what is made, type -> path of what is joined). A new cgroup namespace is made later."""
+    new = 0
+    joined: dict[str, str] = {}
+    for namespace in spec.linux.namespaces:
+        if namespace.path is not None:
+            joined[namespace.type] = namespace.path
+        else:
+            new |= FLAGS[namespace.type]
+    return new & ~CLONE_NEWCGROUP, joined
+
+
+def _join_order(joined: dict[str, str], host: Host) -> tuple[tuple[str, str], ...]:
+    """mount comes last: it takes the paths away. pid before it and before user, like all others, for the privileged."""
+    privileged = host.euid == 0 and not host.in_userns
+    order = ["ipc", "uts", "network", "cgroup", "pid", "time", "mount"]
+    order.insert(len(order) if privileged else 0, "user")
+    return tuple((type, joined[type]) for type in order if type in joined)
+
+
+def _joins(stages: Stages) -> list[ops.Op]:
+    return [ops.JoinNamespace(type, path) for type, path in stages.joined]
+
+
+def _dumpable_part(spec: Spec) -> list[ops.Op]:
+    """oom_score_adj is written while dumpable (else its file is root's), foreign namespaces are entered when not."""
+    plan: list[ops.Op] = []
+    if spec.process is not None and spec.process.oom_score_adj is not None:
+        plan.append(ops.OomScoreAdj(str(spec.process.oom_score_adj)))
+    return [*plan, ops.Undumpable()]

@@ -1,0 +1,822 @@
+"""The operations that a plan is made of, one Record each, and the order in which nsexec numbers them.
+
+An operation either runs in nsexec (`wire` is its name there) or in the parent (`wire` is ""). The parent runs its
+own where they stand: those before `Clone` first, those right behind it at once, later ones while nsexec waits in
+the `Sync` that follows them.
+"""
+
+from __future__ import annotations
+
+from pyocirun.linux.mounts import MS_REC, PROPAGATION, flag_names
+from pyocirun.linux.namespaces import FLAGS, type_names
+from pyocirun.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+    from pyocirun.cgroup.v1 import Write
+
+    Field = str | int | tuple[str, ...] | tuple[int, ...]
+
+NO_SLOT = (1 << 64) - 1
+
+# Bits that csrc/plan.h explains.
+PLAIN_DIRECTORY = 1
+RECURSIVE = 2
+RECURSIVE_ATTRIBUTES = 4
+OPTIONAL = 8
+COPY_MODE = 16
+
+WIRE: tuple[tuple[str, str], ...] = (
+    ("clone", "u"),
+    ("sync", "u"),
+    ("join", "uu"),
+    ("unshare", "u"),
+    ("fork", "u"),
+    ("become_root", "u"),
+    ("oom_score_adj", "s"),
+    ("undumpable", ""),
+    ("session", ""),
+    ("keyring", "s"),
+    ("loopback", ""),
+    ("propagation", "su"),
+    ("rootfs", "su"),
+    ("mount", "sssusnu"),
+    ("bind", "ssuuunu"),
+    ("attributes", "suuu"),
+    ("node", "suuuu"),
+    ("symlink", "ssu"),
+    ("sysctl", "ss"),
+    ("pivot_root", ""),
+    ("move_root", ""),
+    ("chroot", "s"),
+    ("root_propagation", "u"),
+    ("reopen_null", ""),
+    ("mask_path", "s"),
+    ("readonly_path", "s"),
+    ("hostname", "s"),
+    ("domainname", "s"),
+    ("umask", "u"),
+    ("home", ""),
+    ("make_cwd", "s"),
+    ("stdio_owner", "u"),
+    ("no_new_privs", ""),
+    ("bounding", "u"),
+    ("user", "uunu"),
+    ("capabilities", "uuu"),
+    ("ambient", "u"),
+    ("cwd", "su"),
+    ("resolve", "ss"),
+    ("hook", "saauu"),
+    ("exec", "aa"),
+    ("finish", ""),
+)
+"""nsexec's operations, in the order of their codes, with the kinds of their fields; csrc/plan.h has the same table."""
+
+SYNC_KINDS = {"created": 1, "start": 2, "exec": 3, "hooks": 4}
+
+
+class Slot(Record):
+    """A descriptor that nsexec needs: what it is of, and when it gets it.
+
+    kind: "gate", "report", "stamps", "pidfd"; "namespace": path is a namespace file; "tree": a detached copy of the
+    mount tree at path.  late: it comes with the GO of `Sync("sources")`, else at launch.
+    """
+
+    kind: str
+    path: str = ""
+    recursive: bool = False
+    propagation: int = 0
+
+    @property
+    def late(self) -> bool:
+        return self.kind == "tree"
+
+
+class Op(Record):
+    """One step. describe() says what it does, as an error would: "mount proc on /proc"."""
+
+    wire: ClassVar[str] = ""
+
+    def describe(self) -> str:
+        raise NotImplementedError
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        """The fields in the order of the wire's signature."""
+        raise NotImplementedError
+
+    def slot(self) -> Slot | None:
+        """The descriptor that it needs, if any."""
+        return None
+
+
+class MakeCgroup(Op):
+    """Make the container's cgroup: paths are (controller, directory)."""
+
+    paths: tuple[tuple[str, str], ...]
+
+    def describe(self) -> str:
+        return "make cgroups " + ", ".join(sorted({path for _, path in self.paths}))
+
+
+class WriteCgroup(Op):
+    """Put the limits of linux.resources in force."""
+
+    writes: tuple[Write, ...]
+
+    def describe(self) -> str:
+        return "write " + ", ".join(f"{write.file}={write.value}" for write in self.writes)
+
+
+class Clone(Op):
+    """Start nsexec, in new namespaces where that can be done at once. flags: CLONE_NEW*."""
+
+    wire = "clone"
+    flags: int
+
+    def describe(self) -> str:
+        new = type_names(self.flags)
+        return f"start nsexec in new {', '.join(new)} namespaces" if new else "start nsexec"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.flags,)
+
+
+class JoinCgroup(Op):
+    """Move the container's process into its cgroup. controllers: () for all."""
+
+    controllers: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        return "join cgroup " + (", ".join(name or "unified" for name in self.controllers) or "in all hierarchies")
+
+
+class LeaveCgroup(Op):
+    """Move the process out of the cgroup again, so that the set-up is not charged to it."""
+
+    controllers: tuple[str, ...]
+
+    def describe(self) -> str:
+        return "leave cgroup " + ", ".join(self.controllers)
+
+
+class WriteIdMaps(Op):
+    """Map the ids of the new user namespace, as user_namespaces(7) has it. Maps are lines of "inside outside count"."""
+
+    uid_map: str
+    gid_map: str
+    deny_setgroups: bool = False
+
+    def describe(self) -> str:
+        uids = "; ".join(self.uid_map.splitlines())
+        gids = "; ".join(self.gid_map.splitlines())
+        return f"map uids {uids}, gids {gids}" + (", deny setgroups" if self.deny_setgroups else "")
+
+
+class SetRlimit(Op):
+    """Set a resource limit of the container's process by prlimit(2). soft, hard: 2**64 - 1 is no limit."""
+
+    type: str
+    resource: int
+    soft: int
+    hard: int
+
+    def describe(self) -> str:
+        return f"set {self.type} soft {_limit(self.soft)} hard {_limit(self.hard)}"
+
+
+class RunHooks(Op):
+    """Run the hooks of one kind in the runtime's namespaces."""
+
+    kind: str
+    count: int
+
+    def describe(self) -> str:
+        return f"run {self.count} {self.kind} hook{'' if self.count == 1 else 's'}"
+
+
+class OpenSources(Op):
+    """Open mount trees that the ids of the container's user namespace may not reach."""
+
+    trees: tuple[Slot, ...]
+
+    def describe(self) -> str:
+        return "open " + ", ".join(tree.path for tree in self.trees)
+
+
+class SaveState(Op):
+    """Write the state of the created container to state.json."""
+
+    def describe(self) -> str:
+        return "save the state"
+
+
+class Sync(Op):
+    """nsexec waits here until the parent has done what stands before.
+
+    point: "id-maps", "sources", "cgroup", "cgroup-made", "hooks:KIND", "created", "start", "exec".
+    """
+
+    wire = "sync"
+    point: str
+
+    def describe(self) -> str:
+        if self.point == "start":
+            return "wait for start"
+        if self.point == "exec":
+            return "tell that everything is done"
+        return f"wait for the parent: {self.point}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (SYNC_KINDS.get(self.point.partition(":")[0], 0),)
+
+
+class JoinNamespace(Op):
+    """Enter an existing namespace, named by a file."""
+
+    wire = "join"
+    type: str
+    path: str
+
+    def describe(self) -> str:
+        return f"join the {self.type} namespace {self.path}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (slots[self.slot()], FLAGS[self.type])
+
+    def slot(self) -> Slot:
+        return Slot("namespace", self.path)
+
+
+class JoinContainer(Op):
+    """Enter namespaces of the container's init, through its pidfd. flags: CLONE_NEW*."""
+
+    wire = "join"
+    flags: int
+
+    def describe(self) -> str:
+        return f"join the container's {', '.join(type_names(self.flags))} namespaces"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (slots[self.slot()], self.flags)
+
+    def slot(self) -> Slot:
+        return Slot("pidfd")
+
+
+class Unshare(Op):
+    """Enter new namespaces. flags: CLONE_NEW*."""
+
+    wire = "unshare"
+    flags: int
+
+    def describe(self) -> str:
+        return f"unshare {', '.join(type_names(self.flags))}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.flags,)
+
+
+class Fork(Op):
+    """Go on in a child (of the same parent) that is in these new namespaces, and in the pid namespace joined."""
+
+    wire = "fork"
+    flags: int = 0
+
+    def describe(self) -> str:
+        new = type_names(self.flags)
+        return f"fork into new {', '.join(new)} namespaces" if new else "fork"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.flags,)
+
+
+class BecomeRoot(Op):
+    """Take uid and gid 0 of the user namespace. keep_groups: setgroups(2) is denied there."""
+
+    wire = "become_root"
+    keep_groups: bool = False
+
+    def describe(self) -> str:
+        return "become root of the user namespace"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (int(self.keep_groups),)
+
+
+class _Text(Op):
+    """An operation whose one field is a text."""
+
+    text: str
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.text,)
+
+
+class _Plain(Op):
+    """An operation without fields."""
+
+    says: ClassVar[str] = ""
+
+    def describe(self) -> str:
+        return self.says
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return ()
+
+
+class OomScoreAdj(_Text):
+    """Write /proc/self/oom_score_adj."""
+
+    wire = "oom_score_adj"
+
+    def describe(self) -> str:
+        return f"set oom_score_adj {self.text}"
+
+
+class Undumpable(_Plain):
+    """Close nsexec to ptrace(2) and to /proc/PID of others."""
+
+    wire = "undumpable"
+    says = "become undumpable"
+
+
+class Session(_Plain):
+    """setsid(2)"""
+
+    wire = "session"
+    says = "start a session"
+
+
+class Keyring(_Text):
+    """Join a session keyring of this name."""
+
+    wire = "keyring"
+
+    def describe(self) -> str:
+        return f"join session keyring {self.text}"
+
+
+class Loopback(_Plain):
+    """Bring up the loopback device of the new network namespace."""
+
+    wire = "loopback"
+    says = "bring lo up"
+
+
+class Propagation(Op):
+    """Change the propagation of mounts at a path of the host's view. flags: MS_*."""
+
+    wire = "propagation"
+    path: str
+    flags: int
+
+    def describe(self) -> str:
+        return f"make {self.path} {propagation_name(self.flags)}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.path, self.flags)
+
+
+class Rootfs(Op):
+    """Mount the root file system on itself. handed: the parent opens it, since a user namespace may not reach it."""
+
+    wire = "rootfs"
+    path: str
+    handed: bool = False
+
+    def describe(self) -> str:
+        return f"mount the rootfs {self.path}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        slot = self.slot()
+        return (self.path, slots[slot] if slot else NO_SLOT)
+
+    def slot(self) -> Slot | None:
+        return Slot("tree", self.path, True, 0) if self.handed else None
+
+
+class Mount(Op):
+    """Mount `source` on what `target` names inside the rootfs.
+
+    flags: MS_* bits, see mount(2).  data: file-system options, joined by commas.  propagation: MS_* for afterwards.
+    plain: no symbolic link may lie on the way (procfs, sysfs).  copy_mode: as the directory that it covers (tmpfs).
+    Spec: config.md#mounts.  Fails: EPERM the user namespace may not mount this type.
+    """
+
+    wire = "mount"
+    source: str
+    target: str
+    fstype: str
+    flags: int = 0
+    data: str = ""
+    propagation: tuple[int, ...] = ()
+    plain: bool = False
+    copy_mode: bool = False
+    origin: str = ""
+
+    def describe(self) -> str:
+        return f"mount {self.fstype} on {self.target}{_options(self.flags, self.data)}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        bits = (PLAIN_DIRECTORY if self.plain else 0) | (COPY_MODE if self.copy_mode else 0)
+        return (self.source, self.target, self.fstype, self.flags, self.data, self.propagation, bits)
+
+
+class Bind(Op):
+    """Bind `source` of the host's view on what `target` names inside the rootfs.
+
+    set, clear: MOUNT_ATTR_* bits of mount_setattr(2).  optional: a source that is missing is no failure.
+    handed: the parent opens the source.  slave: with that propagation, before it crosses.
+    Spec: config.md#mounts.  Fails: ENOENT no source, EPERM a flag that the user namespace may not clear.
+    """
+
+    wire = "bind"
+    source: str
+    target: str
+    recursive: bool = False
+    set: int = 0
+    clear: int = 0
+    propagation: tuple[int, ...] = ()
+    recursive_attributes: bool = False
+    optional: bool = False
+    handed: bool = False
+    slave: int = 0
+    origin: str = ""
+
+    def describe(self) -> str:
+        kind = "bind the tree" if self.recursive else "bind"
+        return f"{kind} {self.source} on {self.target}{' read-only' if self.set & 1 else ''}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        slot = self.slot()
+        bits = (RECURSIVE if self.recursive else 0) | (OPTIONAL if self.optional else 0)
+        bits |= RECURSIVE_ATTRIBUTES if self.recursive_attributes else 0
+        number = slots[slot] if slot else NO_SLOT
+        return (self.source, self.target, number, self.set, self.clear, self.propagation, bits)
+
+    def slot(self) -> Slot | None:
+        return Slot("tree", self.source, self.recursive, self.slave) if self.handed else None
+
+
+class Attributes(Op):
+    """Change the attributes of the mount at a path inside the rootfs. set, clear: MOUNT_ATTR_* bits."""
+
+    wire = "attributes"
+    path: str
+    set: int
+    clear: int = 0
+    recursive: bool = False
+    origin: str = ""
+
+    def describe(self) -> str:
+        if self.set == 1 and not self.clear:
+            return f"make {self.path} read-only"
+        return f"change the attributes of {self.path}: set {self.set:#x} clear {self.clear:#x}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.path, self.set, self.clear, RECURSIVE_ATTRIBUTES if self.recursive else 0)
+
+
+class Node(Op):
+    """Make a device node or FIFO. mode: with its type, see mknod(2).  device: as the kernel's new_encode_dev."""
+
+    wire = "node"
+    path: str
+    mode: int
+    device: int
+    uid: int = 0
+    gid: int = 0
+    origin: str = ""
+
+    def describe(self) -> str:
+        return f"make node {self.path} mode {self.mode:o}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.path, self.mode, self.device, self.uid, self.gid)
+
+
+class Symlink(Op):
+    """Make a symbolic link. replace: whatever is there goes."""
+
+    wire = "symlink"
+    text: str
+    path: str
+    replace: bool = False
+
+    def describe(self) -> str:
+        return f"link {self.path} to {self.text}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.text, self.path, int(self.replace))
+
+
+class Sysctl(Op):
+    """Write a kernel parameter. key: as in config.json.  path: beneath /proc."""
+
+    wire = "sysctl"
+    key: str
+    path: str
+    value: str
+
+    def describe(self) -> str:
+        return f"set sysctl {self.key} = {self.value}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.path, self.value)
+
+
+class PivotRoot(_Plain):
+    """pivot_root(2), and the old root is taken off."""
+
+    wire = "pivot_root"
+    says = "pivot to the rootfs"
+
+
+class MoveRoot(_Plain):
+    """Move the rootfs to / and chroot(2), where pivot_root(2) cannot be had."""
+
+    wire = "move_root"
+    says = "move the rootfs to /"
+
+
+class Chroot(_Text):
+    """chroot(2); "/" only notes where the root is."""
+
+    wire = "chroot"
+
+    def describe(self) -> str:
+        return f"chroot to {self.text}" if self.text != "/" else "open the root"
+
+
+class RootPropagation(Op):
+    """linux.rootfsPropagation. flags: MS_*."""
+
+    wire = "root_propagation"
+    flags: int
+
+    def describe(self) -> str:
+        return f"make / {propagation_name(self.flags)}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.flags,)
+
+
+class ReopenNull(_Plain):
+    """Replace the host's /dev/null among the standard descriptors by the container's."""
+
+    wire = "reopen_null"
+    says = "reopen /dev/null"
+
+
+class MaskPath(_Text):
+    """Cover a path: a file by /dev/null, a directory by an empty read-only one."""
+
+    wire = "mask_path"
+
+    def describe(self) -> str:
+        return f"mask {self.text}"
+
+
+class ReadonlyPath(_Text):
+    """Make what lies at a path read-only."""
+
+    wire = "readonly_path"
+
+    def describe(self) -> str:
+        return f"make {self.text} read-only"
+
+
+class Hostname(_Text):
+    """sethostname(2)"""
+
+    wire = "hostname"
+
+    def describe(self) -> str:
+        return f"set hostname {self.text}"
+
+
+class Domainname(_Text):
+    """setdomainname(2)"""
+
+    wire = "domainname"
+
+    def describe(self) -> str:
+        return f"set domainname {self.text}"
+
+
+class Umask(Op):
+    """umask(2)"""
+
+    wire = "umask"
+    mask: int
+
+    def describe(self) -> str:
+        return f"set umask {self.mask:04o}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.mask,)
+
+
+class Home(Op):
+    """Look HOME up in the container's /etc/passwd. The parent reads the file: nsexec hands it a descriptor."""
+
+    wire = "home"
+    uid: int
+
+    def describe(self) -> str:
+        return f"look up HOME of uid {self.uid}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return ()
+
+
+class MakeCwd(_Text):
+    """Make process.cwd if it is missing."""
+
+    wire = "make_cwd"
+
+    def describe(self) -> str:
+        return f"make sure that {self.text} exists"
+
+
+class StdioOwner(Op):
+    """Give the standard descriptors to the process's user."""
+
+    wire = "stdio_owner"
+    uid: int
+
+    def describe(self) -> str:
+        return f"give stdin, stdout and stderr to uid {self.uid}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.uid,)
+
+
+class NoNewPrivs(_Plain):
+    """PR_SET_NO_NEW_PRIVS"""
+
+    wire = "no_new_privs"
+    says = "set no_new_privs"
+
+
+class SetBounding(Op):
+    """Drop all but these capabilities from the bounding set. mask: bit N is capability N."""
+
+    wire = "bounding"
+    mask: int
+
+    def describe(self) -> str:
+        return f"set bounding capabilities {self.mask:#x}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.mask,)
+
+
+class SetUser(Op):
+    """setgroups(2), setresgid(2), setresuid(2). keep_groups: setgroups is denied, leave them."""
+
+    wire = "user"
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+    keep_groups: bool = False
+
+    def describe(self) -> str:
+        groups = f" groups {','.join(map(str, self.groups))}" if self.groups else ""
+        return f"set uid {self.uid} gid {self.gid}{groups}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.uid, self.gid, self.groups, int(self.keep_groups))
+
+
+class SetCapabilities(Op):
+    """capset(2)"""
+
+    wire = "capabilities"
+    effective: int
+    permitted: int
+    inheritable: int
+
+    def describe(self) -> str:
+        sets = f"effective {self.effective:#x} permitted {self.permitted:#x} inheritable {self.inheritable:#x}"
+        return f"set capabilities {sets}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.effective, self.permitted, self.inheritable)
+
+
+class SetAmbient(Op):
+    """PR_CAP_AMBIENT"""
+
+    wire = "ambient"
+    mask: int
+
+    def describe(self) -> str:
+        return f"set ambient capabilities {self.mask:#x}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.mask,)
+
+
+class Cwd(Op):
+    """chdir(2), and make sure that it led to a place inside the root. tolerant: a refusal is no failure yet."""
+
+    wire = "cwd"
+    path: str
+    tolerant: bool = False
+
+    def describe(self) -> str:
+        return f"change to directory {self.path}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.path, int(self.tolerant))
+
+
+class Resolve(Op):
+    """Find the program, as execvp(3) would. search: PATH of the process."""
+
+    wire = "resolve"
+    name: str
+    search: str
+
+    def describe(self) -> str:
+        return f"find {self.name}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.name, self.search)
+
+
+class RunHook(Op):
+    """Run one hook from nsexec. timeout: in seconds, None is none.  args: with args[0]."""
+
+    wire = "hook"
+    kind: str
+    index: int
+    path: str
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+    timeout: int | None = None
+
+    def describe(self) -> str:
+        return f"run {self.kind} hook #{self.index} {self.path}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.path, self.args, self.env, (self.timeout or 0) * 1000, 0)
+
+
+class Exec(Op):
+    """execve(2) of the program that `Resolve` found."""
+
+    wire = "exec"
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+
+    def describe(self) -> str:
+        return "exec " + " ".join(self.args)
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.args, self.env)
+
+
+class Finish(_Plain):
+    """The end of a plan that starts no process."""
+
+    wire = "finish"
+    says = "end"
+
+
+class Plan(Record):
+    """What is going to be done, in order. preserve_fds: how many descriptors from 3 on the process keeps."""
+
+    ops: tuple[Op, ...]
+    preserve_fds: int = 0
+
+    def position(self, point: str) -> int:
+        """The index of Sync(point), -1 if there is none."""
+        for index, op in enumerate(self.ops):
+            if type(op) is Sync and op.point == point:
+                return index
+        return -1
+
+    def position_of_clone(self) -> int:
+        """The index of Clone: what stands before it is done before there is a process."""
+        return next(index for index, op in enumerate(self.ops) if type(op) is Clone)
+
+
+def propagation_name(flags: int) -> str:
+    """The spec's name of a propagation type: "rslave"."""
+    for name, value in PROPAGATION.items():
+        if value == flags:
+            return name
+    return f"{flags & ~MS_REC:#x}"
+
+
+def _options(flags: int, data: str) -> str:
+    shown = ",".join([*flag_names(flags), data] if data else flag_names(flags))
+    return f" ({shown})" if shown else ""
+
+
+def _limit(value: int) -> str:
+    return "unlimited" if value >= NO_SLOT else str(value)

@@ -1,0 +1,79 @@
+"""process: who it is, what it may do, where it starts."""
+
+from __future__ import annotations
+
+from pyocirun.linux.capabilities import mask
+from pyocirun.plan import ops
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyocirun.spec.process import Capabilities, Process
+
+DEFAULT_UMASK = 0o022
+
+
+def identity(process: Process, *, keep_groups: bool = False) -> list[ops.Op]:
+    """From root in the container's namespaces to the process's own ids and capabilities, and to its program.
+
+    The directory is tried with both: one may see what the other cannot (NFS with root squashed, or mode 0700).
+    """
+    user = process.user
+    plan: list[ops.Op] = [ops.Session(), ops.Umask(DEFAULT_UMASK if user.umask is None else user.umask)]
+    if needs_home(process):
+        plan.append(ops.Home(user.uid))
+    plan.append(ops.StdioOwner(user.uid))
+    if process.no_new_privileges:
+        plan.append(ops.NoNewPrivs())
+    if process.capabilities is not None:
+        plan.append(ops.SetBounding(_bits(process.capabilities.bounding)))
+    plan.append(ops.Cwd(process.cwd, tolerant=True))
+    plan.append(ops.SetUser(user.uid, user.gid, user.additional_gids, keep_groups))
+    if process.capabilities is not None:
+        plan += _capabilities(process.capabilities)
+    return [*plan, ops.Cwd(process.cwd), ops.Resolve(process.args[0], search_path(process))]
+
+
+def rlimits(process: Process) -> list[ops.Op]:
+    """process.rlimits. The parent sets them, and late: some would hamper the set-up."""
+    from pyocirun.linux.rlimits import RLIMITS
+
+    return [ops.SetRlimit(limit.type, RLIMITS[limit.type], limit.soft, limit.hard) for limit in process.rlimits or ()]
+
+
+def environment(process: Process) -> tuple[str, ...]:
+    """process.env; of a name that comes twice the last one counts. Spec: config.md#process"""
+    last = {entry.partition("=")[0]: entry for entry in process.env}
+    return tuple(last.values())
+
+
+def needs_home(process: Process) -> bool:
+    """Whether HOME is missing or empty."""
+    return not any(entry.startswith("HOME=") and len(entry) > 5 for entry in environment(process))
+
+
+def search_path(process: Process) -> str:
+    """PATH of the process, "" if it has none."""
+    for entry in environment(process):
+        if entry.startswith("PATH="):
+            return entry[5:]
+    return ""
+
+
+def unknown_capabilities(process: Process) -> list[str]:
+    """Names in the five sets that no kernel has: worth a warning, no failure."""
+    sets = process.capabilities
+    if sets is None:
+        return []
+    named = [name for field in type(sets)._fields for name in getattr(sets, field) or ()]
+    return list(dict.fromkeys(mask(named)[1]))
+
+
+def _capabilities(sets: Capabilities) -> list[ops.Op]:
+    plan: list[ops.Op] = [
+        ops.SetCapabilities(_bits(sets.effective), _bits(sets.permitted), _bits(sets.inheritable)),
+    ]
+    return [*plan, ops.SetAmbient(_bits(sets.ambient))]
+
+
+def _bits(names: tuple[str, ...] | None) -> int:
+    return mask(names or ())[0]

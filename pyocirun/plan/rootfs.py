@@ -1,0 +1,41 @@
+"""The root file system: from the host's view to the container's own."""
+
+from __future__ import annotations
+
+from pyocirun.linux.mounts import MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, PROPAGATION
+from pyocirun.plan import devices, mounts, ops
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyocirun.linux.host import Host
+    from pyocirun.plan.build import Request
+    from pyocirun.plan.namespaces import Stages
+    from pyocirun.spec.config import Spec
+
+
+def prepare(spec: Spec, host: Host, request: Request, stages: Stages) -> list[ops.Op]:
+    """Mounts and devices beneath the rootfs, which is a mount by then. Nothing of it reaches the host."""
+    wanted = PROPAGATION[spec.linux.rootfs_propagation] if spec.linux.rootfs_propagation else MS_SLAVE | MS_REC
+    before = wanted if wanted & (MS_SHARED | MS_SLAVE | MS_PRIVATE) else MS_SLAVE | MS_REC
+    context = mounts.Context.of(spec, host, request, stages)
+    inside = [
+        *mounts.mounts(spec, context),
+        *devices.devices(spec, context),
+    ]
+    top: list[ops.Op] = [ops.Propagation("/", before)]
+    if before & MS_SHARED:
+        top.append(ops.Propagation(mounts.mountpoint_of(request.rootfs, host), MS_PRIVATE))
+    handed = context.handed
+    sources = [slot for op in [ops.Rootfs(request.rootfs, handed), *inside] if (slot := op.slot())] if handed else []
+    if sources:
+        top += [ops.OpenSources(tuple(dict.fromkeys(sources))), ops.Sync("sources")]
+    return [*top, ops.Rootfs(request.rootfs, handed), *inside]
+
+
+def change(spec: Spec, request: Request) -> list[ops.Op]:
+    """The container's root becomes the root. What rootfsPropagation says of it can only be said then."""
+    plan: list[ops.Op] = [ops.MoveRoot() if request.no_pivot else ops.PivotRoot()]
+    wanted = PROPAGATION[spec.linux.rootfs_propagation] if spec.linux.rootfs_propagation else 0
+    if wanted & (MS_SHARED | MS_UNBINDABLE):
+        plan.append(ops.RootPropagation(wanted))
+    return plan

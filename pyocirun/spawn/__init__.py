@@ -1,0 +1,1 @@
+"""The effects around one launch: probing the host, spawning nsexec, answering it."""

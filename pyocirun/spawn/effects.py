@@ -1,0 +1,76 @@
+"""What the parent does at its operations of a plan, and what it sends along with GO."""
+
+from __future__ import annotations
+
+import os
+
+from pyocirun import native
+from pyocirun.errors import OperationError
+from pyocirun.plan.ops import SetRlimit
+from pyocirun.spawn.sync import Answer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyocirun.plan.ops import Op
+    from pyocirun.spawn.launch import Launched
+
+PASSWD_BYTES = 1 << 20
+PASSWD_LINE = 4096
+HOME_BYTES = 4000
+SIGKILL = 9
+
+
+def set_rlimit(op: Op, launched: Launched) -> None:
+    """prlimit(2) on the container's process. Raises OperationError."""
+    assert type(op) is SetRlimit
+    try:
+        native.prlimit(launched.pid, op.resource, op.soft, op.hard)
+    except OSError as error:
+        raise OperationError(
+            f"cannot {op.describe()}: prlimit: {error.strerror}",
+            op=op.describe(),
+            step="prlimit",
+            errno=error.errno or 0,
+            hint="raising a hard limit needs CAP_SYS_RESOURCE" if error.errno == 1 else "",
+        ) from error
+
+
+def home(fd: int, uid: int) -> Answer:
+    """HOME of `uid` by the container's /etc/passwd, "/" if it does not say. fd: the file, -1 if there is none.
+
+    The file is the image's: of one that is too long only the beginning counts, and long lines do not.
+    """
+    directory = b"/"
+    if fd >= 0:
+        wanted = str(uid).encode()
+        for line in _read_bounded(fd).split(b"\n"):
+            fields = line.split(b":")
+            if len(line) <= PASSWD_LINE and len(fields) >= 6 and fields[2] == wanted:
+                directory = fields[5]
+                break
+    if not directory.startswith(b"/") or len(directory) > HOME_BYTES or b"\0" in directory:
+        directory = b"/"
+    return Answer(b"HOME=" + directory)
+
+
+def kill(launched: Launched) -> None:
+    """End what was launched, and reap it."""
+    try:
+        native.send_signal(launched.pidfd, SIGKILL)
+    except ProcessLookupError:
+        pass
+    try:
+        native.wait(launched.pidfd)
+    except ChildProcessError:
+        native.poll(launched.pidfd)
+    os.close(launched.pidfd)
+    launched.pidfd = -1
+
+
+def _read_bounded(fd: int) -> bytes:
+    parts: list[bytes] = []
+    left = PASSWD_BYTES
+    while left and (part := os.read(fd, min(left, 1 << 16))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,165 @@
+"""FAILED of nsexec -> an error with words: what was tried, why it failed, what to try."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pyocirun import native
+from pyocirun.errors import Error, HookError, OperationError
+from pyocirun.plan import ops
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyocirun.spawn.sync import Message
+
+ESCAPE = (
+    "current working directory is outside of container mount namespace root -- possible container breakout detected"
+)
+
+
+def operation_error(plan: ops.Plan, message: Message) -> Error:
+    """The error for an operation of `plan` that failed."""
+    if not 0 <= message.index < len(plan.ops):
+        text = f"nsexec refused the plan: {native.step_name(message.step)}: {words(message.error)}"
+        return OperationError(text, errno=message.error, step=native.step_name(message.step))
+    op = plan.ops[message.index]
+    if type(op) is ops.RunHook:
+        return hook_error(op, message)
+    return behind_gate(op, message, message.index, len(plan.ops))
+
+
+def behind_gate(op: ops.Op, message: Message, index: int, total: int) -> Error:
+    """The same, where the plan itself is not at hand: `start` knows only the operations that come after the gate."""
+    step = native.step_name(message.step)
+    special = _SPECIAL.get(type(op))
+    text, hint = special(op, step, message.error) if special else ("", "")
+    if not text:
+        origin = getattr(op, "origin", "")
+        where = f"{origin}, " if origin else ""
+        text = f"cannot {op.describe()}: {step}: {os.strerror(message.error)} ({where}operation {index} of {total})"
+    return OperationError(
+        text,
+        index=index,
+        op=op.describe(),
+        step=step,
+        errno=message.error,
+        path=_path(op),
+        hint=hint or _hint(op, message.error),
+    )
+
+
+def hook_error(op: ops.RunHook, message: Message) -> HookError:
+    """A hook that failed, could not be started or took too long. Its output's end is in the payload."""
+    name = f"{op.kind} hook #{op.index}"
+    tail = message.payload.decode("utf-8", "replace")
+    if message.error == errno.ETIME:
+        why = f"hook ran past specified timeout of {float(op.timeout or 0):.1f}s"
+    elif message.value < 0:
+        why = f"{native.step_name(message.step)} {op.path}: {words(message.error)}"
+    elif message.value & 0x7F:
+        why = f"signal: {message.value & 0x7F}"
+    else:
+        why = f"exit status {message.value >> 8}"
+    text = f"error running {name}: {why}"
+    if message.value >= 0:
+        text += f", stdout and stderr: {tail.strip()}"
+    return HookError(text, hook=name, status=message.value, stderr=tail, path=op.path)
+
+
+def words(number: int) -> str:
+    """The text of an errno as Go has it, which clients look for: "no such file or directory"."""
+    return os.strerror(number).lower()
+
+
+def _resolve(op: ops.Resolve, step: str, number: int) -> tuple[str, str]:
+    if number == errno.EACCES:
+        return f'exec: "{op.name}": permission denied', "is it executable, for this user, and no directory?"
+    if "/" in op.name:
+        return f'exec: "{op.name}": stat {op.name}: {words(number)}', ""
+    if number == errno.ENOENT:
+        return f'exec: "{op.name}": executable file not found in $PATH', f"PATH of the process is {op.search!r}"
+    return f'exec: "{op.name}": {words(number)}', ""
+
+
+def _exec(op: ops.Exec, step: str, number: int) -> tuple[str, str]:
+    hint = ""
+    if number == errno.ENOENT:
+        hint = "the program is there: is the interpreter that it names (#!, or the dynamic loader) missing?"
+    elif number == errno.ENOEXEC:
+        hint = "it is no program for this machine, or a script without #!"
+    return f"exec {op.args[0]}: {words(number)}", hint
+
+
+def _cwd(op: ops.Cwd, step: str, number: int) -> tuple[str, str]:
+    if step == "getcwd" or number == errno.ELOOP:
+        return ESCAPE, ""
+    return f'chdir to cwd ("{op.path}") set in config.json failed: {words(number)}', ""
+
+
+def _mount(op: ops.Mount, step: str, number: int) -> tuple[str, str]:
+    if op.plain and number in (errno.ELOOP, errno.ENOTDIR):
+        return f'filesystem "{op.fstype}" must be mounted on ordinary directory', f"what is {op.target} in the rootfs?"
+    return "", ""
+
+
+def _mask(op: ops.MaskPath, step: str, number: int) -> tuple[str, str]:
+    if step == "verify":
+        return (
+            f"cannot mask {op.text}: container's /dev/null is invalid",
+            "it must be the device 1:3, and no link to it",
+        )
+    return "", ""
+
+
+def _user(op: ops.SetUser, step: str, number: int) -> tuple[str, str]:
+    if number == errno.EINVAL and step in ("setresuid", "setresgid"):
+        kind, id = ("uid", op.uid) if step == "setresuid" else ("gid", op.gid)
+        return f"cannot set{kind} to unmapped {kind} {id} in user namespace", f"map it in linux.{kind}Mappings"
+    if step == "setgroups" and number == errno.EPERM:
+        return "cannot set any additional groups in a rootless container", ""
+    return "", ""
+
+
+def _oom(op: ops.OomScoreAdj, step: str, number: int) -> tuple[str, str]:
+    text = f"failed to update /proc/self/oom_score_adj to {op.text}: {words(number)}"
+    return text, "lowering it needs CAP_SYS_RESOURCE" if number == errno.EACCES else ""
+
+
+_SPECIAL: dict[type[ops.Op], Callable[..., tuple[str, str]]] = {
+    ops.Resolve: _resolve,
+    ops.Exec: _exec,
+    ops.Cwd: _cwd,
+    ops.Mount: _mount,
+    ops.MaskPath: _mask,
+    ops.SetUser: _user,
+    ops.OomScoreAdj: _oom,
+}
+
+
+def _path(op: ops.Op) -> str:
+    for field in ("target", "path", "text"):
+        value = getattr(op, field, "")
+        if isinstance(value, str) and value.startswith("/"):
+            return value
+    return ""
+
+
+def _hint(op: ops.Op, number: int) -> str:
+    if type(op) is ops.Mount and number == errno.EPERM and op.fstype in ("proc", "sysfs"):
+        return f"{op.fstype} on this host is partly masked; a new one is refused in a user namespace"
+    if type(op) is ops.Mount and number == errno.ENODEV:
+        return f"this kernel has no file system {op.fstype!r}"
+    if type(op) is ops.Mount and number == errno.EINVAL:
+        return f"the file system refused its options {op.data!r}: the kernel log may say which"
+    if type(op) is ops.Bind and number == errno.ENOENT:
+        return f"does {op.source} exist on the host?"
+    if type(op) is ops.Bind and number == errno.EPERM:
+        return "a user namespace may not take away ro, nosuid, nodev or noexec from what the host mounted so"
+    if type(op) is ops.PivotRoot and number == errno.EINVAL:
+        return "is the root a ramfs? then --no-pivot helps"
+    if number == errno.ELOOP:
+        return "a symbolic link in the rootfs leads where it may not"
+    return ""

@@ -1,0 +1,87 @@
+"""start: opening the gate at which a created container waits, and hearing what comes of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pyocirun import native
+from pyocirun.errors import OperationError, StateError
+from pyocirun.spawn.sync import AT, FAILED, GO, HEADER_BYTES, Message, decode, encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyocirun.container.process import Process
+    from pyocirun.container.state import State
+    from pyocirun.errors import Error
+
+
+def open_gate(directory: str, state: State, init: Process, oom_killed: Callable[[], bool]) -> None:
+    """Write GO into the gate and wait until execve(2) has happened.
+
+    directory: the container's state directory.  oom_killed: whether the kernel killed for lack of memory.
+    Raises OperationError or HookError for what failed, StateError if nobody waits at the gate.
+    """
+    report = os.open(f"{directory}/report", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _write_go(f"{directory}/gate", state)
+        _listen(report, state, init, oom_killed)
+    finally:
+        os.close(report)
+
+
+def _write_go(path: str, state: State) -> None:
+    try:
+        gate = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        raise StateError("cannot start a container that has stopped", id=state.id, status="stopped") from None
+    try:
+        os.write(gate, encode(Message(GO, state.start_index)))
+    finally:
+        os.close(gate)
+
+
+def _listen(report: int, state: State, init: Process, oom_killed: Callable[[], bool]) -> None:
+    """Messages until the end of file. It follows AT("exec") when execve closed the FIFO; a dead init closes it too."""
+    announced = False
+    while True:
+        native.poll(report, init.pidfd)
+        try:
+            data = os.read(report, 1 << 16)
+        except BlockingIOError:
+            continue
+        if not data:
+            break
+        for message in _messages(data):
+            if message.kind == FAILED:
+                raise _failure(state, message)
+            announced = announced or message.kind == AT
+    if announced and not (init.ended(0) and oom_killed()):
+        return
+    hint = "the kernel killed it: the memory limit is too low" if oom_killed() else ""
+    raise OperationError(f"container init ended before it could exec{': out of memory' if hint else ''}", hint=hint)
+
+
+def _messages(data: bytes) -> list[Message]:
+    messages = []
+    while len(data) >= HEADER_BYTES:
+        end = HEADER_BYTES + int.from_bytes(data[24:32], "little")
+        messages.append(decode(data[:end]))
+        data = data[end:]
+    return messages
+
+
+def _failure(state: State, message: Message) -> Error:
+    from pyocirun.plan import ops
+    from pyocirun.spawn import failure
+
+    for index, kind, text, timeout in state.behind_gate:
+        if index == message.index:
+            if kind == "hook":
+                return failure.hook_error(ops.RunHook("startContainer", 0, text, (), (), timeout or None), message)
+            return failure.behind_gate(ops.Exec((text,), ()), message, index, state.total)
+    return failure.behind_gate(ops.Finish(), message, message.index, state.total)

@@ -1,0 +1,41 @@
+"""Writing the id maps of a new user namespace: by the kernel's files, or by newuidmap and newgidmap."""
+
+from __future__ import annotations
+
+import os
+
+from pyocirun.errors import OperationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyocirun.plan.ops import WriteIdMaps
+
+
+def write_maps(op: WriteIdMaps, pid: int) -> None:
+    """Map the ids of the user namespace of `pid`. setgroups is denied first where it must be, user_namespaces(7).
+
+    Raises OperationError with the file and errno.
+    """
+    if op.deny_setgroups:
+        _write(f"/proc/{pid}/setgroups", "deny")
+    _write(f"/proc/{pid}/uid_map", op.uid_map)
+    _write(f"/proc/{pid}/gid_map", op.gid_map)
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        name = path.rpartition("/")[2]
+        shown = "; ".join(text.splitlines())
+        raise OperationError(
+            f"cannot write {shown!r} to {name}: {error.strerror}",
+            errno=error.errno or 0,
+            path=path,
+            step="write",
+            hint="may the caller map these ids? do ranges overlap?",
+        ) from error

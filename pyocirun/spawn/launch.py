@@ -1,0 +1,130 @@
+"""Starting nsexec: its sealed copy, its descriptors, the process."""
+
+from __future__ import annotations
+
+import os
+
+from pyocirun import native
+from pyocirun.errors import Error
+from pyocirun.plan.ops import Clone
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyocirun.plan.encode import Encoded
+    from pyocirun.plan.ops import Plan, Slot
+
+NSEXEC = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin", "nsexec")
+EXEC_PLACES = ("/run", "/var/tmp")
+
+
+class Launched:
+    """A running nsexec: pid and pidfd of the process that becomes the container's (they change with a fork of it)."""
+
+    def __init__(self, pid: int, pidfd: int, socket: int, stamps: int) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.socket = socket
+        self.stamps = stamps
+
+    def close(self) -> None:
+        """Close the socket. The pidfd stays: it is the process's handle from then on."""
+        if self.socket >= 0:
+            os.close(self.socket)
+            self.socket = -1
+
+
+def launch(
+    plan: Plan,
+    encoded: Encoded,
+    descriptors: Callable[[Slot], int],
+    stdio: tuple[int, int, int],
+    stamps: int = -1,
+    places: tuple[str, ...] = (),
+) -> Launched:
+    """Start `plan`. descriptors: opens what a slot names; the descriptor is closed here once nsexec has its own.
+
+    stdio: descriptors for 0, 1 and 2.  places: more directories where a copy of nsexec may lie, see _copy_in_file.
+    Raises Error if nsexec cannot be started.
+    """
+    clone = next(op for op in plan.ops if type(op) is Clone)
+    opened: list[int] = []
+    try:
+        ours, theirs = native.socketpair()
+        opened.append(theirs)
+        opened.append(native.sealed_memfd("pyocirun-plan", encoded.data))
+        for slot in encoded.launch:
+            opened.append(stamps if slot.kind == "stamps" else descriptors(slot))
+        try:
+            pid, pidfd = native.launch(_executable(places), clone.flags, [*stdio, *opened], plan.preserve_fds)
+        except OSError as error:
+            os.close(ours)
+            raise _launch_error(clone, plan, error) from error
+    finally:
+        for fd in opened:
+            if fd != stamps:
+                os.close(fd)
+    return Launched(pid, pidfd, ours, stamps)
+
+
+def _launch_error(clone: Clone, plan: Plan, error: OSError) -> Error:
+    number = error.errno or 0
+    hint = ""
+    if number == 9 and plan.preserve_fds:
+        hint = f"--preserve-fds {plan.preserve_fds}: descriptors 3 to {2 + plan.preserve_fds} must be open"
+    elif number in (1, 28, 95):
+        hint = "user namespaces may be switched off or limited here: see /proc/sys/user/max_*_namespaces"
+    text = f"cannot {clone.describe()}: {os.strerror(number)}"
+    return Error(text, errno=number, hint=hint, step="clone")
+
+
+_sealed: dict[str, int] = {}
+
+
+def _executable(places: tuple[str, ...]) -> int:
+    """The sealed copy of nsexec, one for each process: a container can get hold of it, never of a file of the host.
+
+    Two threads may both make one at first; the first one stays (CVE-2019-5736).
+    """
+    if NSEXEC not in _sealed:
+        fd = os.open(NSEXEC, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            program = os.read(fd, 1 << 24)
+        finally:
+            os.close(fd)
+        try:
+            copy = native.sealed_memfd("pyocirun-nsexec", program, executable=True)
+        except PermissionError:
+            copy = _copy_in_file(program, (*places, *EXEC_PLACES))
+        if _sealed.setdefault(NSEXEC, copy) != copy:
+            os.close(copy)
+    return _sealed[NSEXEC]
+
+
+def _copy_in_file(program: bytes, places: tuple[str, ...]) -> int:
+    """Where vm.memfd_noexec forbids executable files in memory: an unlinked file, opened read-only.
+
+    The first place that is not mounted noexec serves.
+    """
+    for place in places:
+        name = f"{place}/.pyocirun-nsexec-{os.getpid()}-{os.urandom(8).hex()}"
+        try:
+            if os.statvfs(place).f_flag & os.ST_NOEXEC:
+                continue
+            writable = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o500)
+        except OSError:
+            continue
+        try:
+            os.write(writable, program)
+            readable = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.unlink(name)
+            os.close(writable)
+        return readable
+    raise Error(
+        "cannot make a private copy of nsexec: executable files in memory are forbidden",
+        errno=1,
+        hint=f"sysctl vm.memfd_noexec=1, or one of {', '.join(places)} that is not mounted noexec",
+        step="memfd_create",
+    )

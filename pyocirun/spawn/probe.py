@@ -1,0 +1,107 @@
+"""What the machine is like, as a Host: the one place where the plan's knowledge of it is gathered."""
+
+from __future__ import annotations
+
+import os
+
+from pyocirun.errors import Error
+from pyocirun.linux.host import Hierarchy, Host
+from pyocirun.linux.namespaces import FILES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+OLDEST_KERNEL = (5, 10)
+NAMED = "name=systemd"
+
+
+def probe() -> Host:
+    """The host as the calling thread sees it now. Raises Error on a kernel that is too old."""
+    kernel = _kernel(os.uname().release)
+    if kernel < OLDEST_KERNEL:
+        raise Error(
+            f"Linux {kernel[0]}.{kernel[1]} is too old: pyocirun needs {OLDEST_KERNEL[0]}.{OLDEST_KERNEL[1]} or newer"
+        )
+    mounts = [_mount(line) for line in _read("/proc/self/mountinfo").splitlines()]
+    own = own_cgroups(_read("/proc/self/cgroup"))
+    unified = next(iter(_unified(mounts, own)), None)
+    return Host(
+        euid=os.geteuid(),
+        egid=os.getegid(),
+        in_userns=_read("/proc/self/uid_map").split() != ["0", "0", "4294967295"],
+        kernel=kernel,
+        arch=os.uname().machine,
+        last_cap=int(_read("/proc/sys/kernel/cap_last_cap")),
+        hierarchies=tuple(_hierarchies(mounts, own)),
+        unified=unified,
+        cgroup2_only=unified is not None and unified.mountpoint == "/sys/fs/cgroup",
+        namespaces=tuple((type, namespace_inode(f"/proc/thread-self/ns/{FILES[type]}")) for type in FILES),
+        mountpoints=tuple(mountpoint for mountpoint, _, _, _ in mounts),
+    )
+
+
+def namespace_inode(path: str) -> int:
+    """The inode number of a namespace file: equal numbers are the same namespace. 0: there is no such file."""
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def own_cgroups(text: str) -> dict[str, str]:
+    """Controller -> cgroup of /proc/PID/cgroup; "" for cgroup v2. See cgroups(7)."""
+    own: dict[str, str] = {}
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            own[controller] = path
+    return own
+
+
+def _kernel(release: str) -> tuple[int, int]:
+    major, minor = release.split(".")[:2]
+    digits = ""
+    for character in minor:
+        if not character.isdigit():
+            break
+        digits += character
+    return int(major), int(digits or "0")
+
+
+def _read(path: str) -> str:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(fd, 1 << 16):
+            parts.append(part)
+    finally:
+        os.close(fd)
+    return b"".join(parts).decode("utf-8", "surrogateescape")
+
+
+def _mount(line: str) -> tuple[str, str, str, str]:
+    """(mountpoint, root, file system type, its options) of a line of proc_pid_mountinfo(5)."""
+    fields = line.split(" ")
+    behind = fields.index("-")
+    return _plain(fields[4]), _plain(fields[3]), fields[behind + 1], fields[behind + 3]
+
+
+def _plain(path: str) -> str:
+    for escaped, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        path = path.replace(escaped, character)
+    return path
+
+
+def _hierarchies(mounts: Iterable[tuple[str, str, str, str]], own: dict[str, str]) -> Iterable[Hierarchy]:
+    for mountpoint, root, fstype, options in mounts:
+        if fstype == "cgroup":
+            controllers = tuple(option for option in options.split(",") if option in own and option)
+            if controllers:
+                yield Hierarchy(controllers, mountpoint, root, own[controllers[0]])
+
+
+def _unified(mounts: Iterable[tuple[str, str, str, str]], own: dict[str, str]) -> Iterable[Hierarchy]:
+    for mountpoint, root, fstype, _ in mounts:
+        if fstype == "cgroup2" and "" in own:
+            yield Hierarchy((), mountpoint, root, own[""])

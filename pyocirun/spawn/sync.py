@@ -1,0 +1,187 @@
+"""The parent's side of the protocol: answers nsexec until the plan is through, or says what failed."""
+
+from __future__ import annotations
+
+import os
+
+from pyocirun import native
+from pyocirun.errors import Error, OperationError
+from pyocirun.plan.ops import Fork, Home, JoinCgroup, Sync
+from pyocirun.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing import Any
+
+    from pyocirun.plan.ops import Op, Plan
+    from pyocirun.spawn.launch import Launched
+
+    Effects = dict[type[Op], Callable[[Any, Launched], None]]
+
+AT, GO, WARN, FAILED = 1, 2, 3, 4
+HEADER_BYTES = 32
+
+
+class Message(Record):
+    """One message, as csrc/run.h has it. index: of an operation of the plan.  error: errno, 0 for none."""
+
+    kind: int
+    index: int
+    error: int = 0
+    step: int = 0
+    value: int = 0
+    payload: bytes = b""
+
+
+class Answer(Record):
+    """What goes along with GO."""
+
+    payload: bytes = b""
+    fds: tuple[int, ...] = ()
+
+
+NOTHING = Answer()
+
+
+def drive(
+    plan: Plan,
+    launched: Launched,
+    effects: Effects,
+    answers: dict[str, Callable[[int], Answer]],
+    warn: Callable[[str], None],
+) -> None:
+    """Run the parent's operations where the plan has them, and answer nsexec, up to the gate or to execve.
+
+    effects: what runs an operation of the parent, by its type.  answers: what to send along at a point of Sync, or
+    "home"; it gets the descriptor that came with AT, or -1, and its own descriptors are closed after sending.
+    Raises OperationError for what nsexec reports, Error if it dies; the caller kills and cleans up.
+    """
+    done = _run_following(plan, plan.position_of_clone() + 1, launched, effects)
+    while True:
+        data, fd = native.receive(launched.socket)
+        if not data:
+            raise died(launched)
+        message = decode(data)
+        op = plan.ops[message.index] if 0 <= message.index < len(plan.ops) else None
+        if message.kind == WARN:
+            warn(_warning(plan, message))
+        elif message.kind == FAILED:
+            from pyocirun.spawn.failure import operation_error
+
+            raise operation_error(plan, message)
+        elif message.kind != AT or op is None:
+            raise OperationError(f"nsexec sent a message of unknown kind {message.kind}", step="protocol")
+        elif type(op) is Fork:
+            _follow(launched, message.value, fd)
+            _go(launched, message.index, NOTHING)
+            done = _run_following(plan, message.index + 1, launched, effects)
+        elif type(op) is Sync or type(op) is Home:
+            point = op.point if type(op) is Sync else "home"
+            _run(plan, done, message.index, launched, effects)
+            done = message.index + 1
+            if point in ("start", "exec", "end"):
+                return
+            _answer(launched, message.index, point, fd, answers)
+        else:
+            return
+
+
+def encode(message: Message) -> bytes:
+    """The bytes of a message."""
+    return b"".join(
+        (
+            message.kind.to_bytes(4, "little"),
+            message.index.to_bytes(4, "little"),
+            message.error.to_bytes(4, "little", signed=True),
+            message.step.to_bytes(4, "little"),
+            message.value.to_bytes(8, "little", signed=True),
+            len(message.payload).to_bytes(8, "little"),
+            message.payload,
+        )
+    )
+
+
+def decode(data: bytes) -> Message:
+    """The message of these bytes. Raises OperationError if they are none."""
+    if len(data) < HEADER_BYTES or int.from_bytes(data[24:32], "little") != len(data) - HEADER_BYTES:
+        raise OperationError(f"nsexec sent {len(data)} bytes that are no message", step="protocol")
+    return Message(
+        int.from_bytes(data[0:4], "little"),
+        int.from_bytes(data[4:8], "little"),
+        int.from_bytes(data[8:12], "little", signed=True),
+        int.from_bytes(data[12:16], "little"),
+        int.from_bytes(data[16:24], "little", signed=True),
+        data[HEADER_BYTES:],
+    )
+
+
+def await_exec(launched: Launched, plan: Plan) -> None:
+    """Between AT("exec") and the end of file: execve happens, or the reason why not comes. Raises OperationError."""
+    data, _ = native.receive(launched.socket)
+    if data:
+        from pyocirun.spawn.failure import operation_error
+
+        raise operation_error(plan, decode(data))
+
+
+def died(launched: Launched) -> Error:
+    """What to say of an nsexec that ended without a word."""
+    try:
+        status = native.wait(launched.pidfd)
+    except ChildProcessError:
+        status = None
+    if status == -9:
+        text = "container init was killed during set-up (signal 9)"
+        return OperationError(text, step="wait", hint="was it OOM-killed? is the memory limit too low?")
+    return OperationError(f"container init ended during set-up with status {status}", step="wait")
+
+
+def _run_following(plan: Plan, start: int, launched: Launched, effects: Effects) -> int:
+    """Run the parent's operations that stand at `start`; where the next one of nsexec stands is returned."""
+    end = start
+    while end < len(plan.ops) and type(plan.ops[end]) is JoinCgroup and not plan.ops[end].wire:
+        end += 1
+    if end < len(plan.ops) and type(plan.ops[end]) is Sync:
+        return start  # nsexec waits for these: no hurry, and there they belong
+    _run(plan, start, end, launched, effects)
+    return end
+
+
+def _run(plan: Plan, start: int, end: int, launched: Launched, effects: Effects) -> None:
+    for op in plan.ops[start:end]:
+        if not op.wire:
+            effects[type(op)](op, launched)
+
+
+def _follow(launched: Launched, pid: int, pidfd: int) -> None:
+    """The process forked and its child is ours now; what forked has ended, and is reaped."""
+    native.wait(launched.pidfd)
+    os.close(launched.pidfd)
+    launched.pid, launched.pidfd = pid, pidfd
+
+
+def _answer(launched: Launched, index: int, point: str, fd: int, answers: dict[str, Callable[[int], Answer]]) -> None:
+    try:
+        answer = answers[point](fd) if point in answers else NOTHING
+    finally:
+        if fd >= 0:
+            os.close(fd)
+    try:
+        _go(launched, index, answer)
+    finally:
+        for sent in answer.fds:
+            os.close(sent)
+
+
+def _go(launched: Launched, index: int, answer: Answer) -> None:
+    try:
+        native.send(launched.socket, encode(Message(GO, index, payload=answer.payload)), answer.fds)
+    except BrokenPipeError:
+        raise died(launched) from None
+
+
+def _warning(plan: Plan, message: Message) -> str:
+    op = plan.ops[message.index]
+    return f"{op.describe()}: {native.step_name(message.step)}: {os.strerror(message.error)}"

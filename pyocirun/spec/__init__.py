@@ -1,0 +1,1 @@
+"""From config.json to Spec: reading and checking, without touching the host."""

@@ -1,0 +1,108 @@
+"""The bundle: a directory with config.json in it (bundle.md). The one module here that opens files."""
+
+from __future__ import annotations
+
+import os
+
+from pyocirun.errors import SpecError
+from pyocirun.spec import reader
+from pyocirun.spec.config import Spec, parse_config
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
+CONFIG = "config.json"
+SHOWN_FAULTS = 5
+
+
+def read_bundle(bundle: str, config: str | dict[str, Any] | None = None) -> tuple[str, bytes, Spec]:
+    """The bundle's absolute path, the configuration as it was read, and as a Spec.
+
+    config: another file in place of the bundle's config.json, relative to the working directory; or a document. Raises
+    SpecError; if the document has several faults, it lists them all.
+    """
+    bundle = os.path.abspath(bundle)
+    if isinstance(config, dict):
+        data, what = _encode(config), "the configuration"
+    elif config is None:
+        # Named without its directory: engines and users know the message by heart.
+        data, what = read_file(os.path.join(bundle, CONFIG), CONFIG), CONFIG
+    else:
+        data, what = read_file(config, config), config
+    document = reader.load_json(data, what)
+    return bundle, data, checked(document, parse_config)
+
+
+def rootfs_path(bundle: str, spec: Spec) -> str:
+    """Absolute path of the root file system: root.path, which is relative to the bundle. It need not exist."""
+    return os.path.normpath(os.path.join(bundle, spec.root.path))
+
+
+def read_file(path: str, what: str) -> bytes:
+    """The bytes of a JSON file, at most `reader.MAX_SIZE`. what: its name in errors. A pipe is read to its end."""
+    try:
+        # O_NONBLOCK: opening a pipe that nobody writes to must not hang; reading it may.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except FileNotFoundError as error:
+        raise SpecError(f"JSON specification file {what} not found", errno=error.errno or 0, path=path) from None
+    except OSError as error:
+        raise _unreadable(error, path, what) from None
+    try:
+        reader.check_size(os.fstat(fd).st_size, what)
+        os.set_blocking(fd, True)
+        return _read(fd, what)
+    except OSError as error:
+        raise _unreadable(error, path, what) from None
+    finally:
+        os.close(fd)
+
+
+def checked(document: Any, parse: Callable[[Any], T], definition: str = "") -> T:
+    """What `parse` makes of a document. A SpecError of its is raised with all other faults of the document in it.
+
+    definition: which part of the schema the document is to be held against, "" for a whole config.json.
+    """
+    try:
+        return parse(document)
+    except SpecError as error:
+        raise _with_all_faults(error, document, definition) from None
+
+
+def _read(fd: int, what: str) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := os.read(fd, 1 << 16):
+        chunks.append(chunk)
+        size += len(chunk)
+        reader.check_size(size, what)
+    return b"".join(chunks)
+
+
+def _unreadable(error: OSError, path: str, what: str) -> SpecError:
+    return SpecError(f"cannot read {what}: {error.strerror}", errno=error.errno or 0, path=path)
+
+
+def _encode(document: dict[str, Any]) -> bytes:
+    import json
+
+    try:
+        return json.dumps(document, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SpecError(f"the configuration is no JSON document: {error}") from None
+
+
+def _with_all_faults(first: SpecError, document: Any, definition: str) -> SpecError:
+    """`first`, or if there are more faults, one error with all of them: `first` before the others."""
+    from pyocirun.spec.validate import all_faults
+
+    others = [(pointer, text) for pointer, text in all_faults(document, definition) if pointer != first.pointer]
+    if not others:
+        return first
+    faults = first.faults + others
+    shown = [reader.describe(pointer, text) for pointer, text in faults[:SHOWN_FAULTS]]
+    more = [f"and {len(faults) - SHOWN_FAULTS} more"] if len(faults) > SHOWN_FAULTS else []
+    return SpecError("; ".join(shown + more), pointer=first.pointer, faults=faults)

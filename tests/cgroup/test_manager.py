@@ -1,0 +1,134 @@
+"""Choosing a manager, and what of it needs no cgroups."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pyocirun.cgroup.fs import NullManager, V1Manager
+from pyocirun.cgroup.manager import select
+from pyocirun.cgroup.v1 import Write, writes
+from pyocirun.errors import CgroupError
+from pyocirun.linux.host import Host
+from pyocirun.spec.resources import Pids, Resources
+
+PATHS = {"cpu": "/sys/fs/cgroup/cpu/x"}
+
+
+def test_cgroupfs_on_v1_is_the_v1_manager() -> None:
+    manager = select(Host(), "cgroupfs", PATHS)
+
+    assert isinstance(manager, V1Manager)
+    assert manager.paths == PATHS
+
+
+def test_none_is_the_null_manager_on_any_host() -> None:
+    manager = select(Host(cgroup2_only=True), "none", PATHS)
+
+    assert isinstance(manager, NullManager)
+    assert manager.paths == {}
+
+
+@pytest.mark.parametrize(
+    ("host", "driver"), [(Host(), "systemd"), (Host(), "openrc"), (Host(cgroup2_only=True), "cgroupfs")]
+)
+def test_what_is_not_there_is_refused(host: Host, driver: str) -> None:
+    with pytest.raises(CgroupError):
+        select(host, driver, PATHS)
+
+
+@pytest.mark.parametrize("path", ["relative", "", "/sys/fs/cgroup/cpu/../../../../etc"])
+def test_path_that_is_none_of_a_cgroup_is_refused(path: str) -> None:
+    with pytest.raises(CgroupError):
+        V1Manager({"cpu": path})
+
+
+def test_null_manager_cannot_limit() -> None:
+    with pytest.raises(CgroupError, match="cannot set pids limit") as caught:
+        NullManager().set(Resources(pids=Pids(3)))
+
+    assert caught.value.controller == "pids"
+
+
+def test_null_manager_passes_over_devices() -> None:
+    NullManager().write(writes(None))
+
+
+def test_limit_without_its_controller_is_refused_by_name() -> None:
+    with pytest.raises(CgroupError, match="cannot set memory limit") as caught:
+        V1Manager(PATHS).write([Write("memory", "memory.limit_in_bytes", "4096")])
+
+    assert caught.value.controller == "memory"
+    assert "memory controller mounted" in caught.value.hint
+
+
+def test_failed_write_names_file_value_and_reason(tmp_path: Path) -> None:
+    with pytest.raises(CgroupError) as caught:
+        V1Manager({"cpu": str(tmp_path)}).write([Write("cpu", "cpu.idle", "1")])
+
+    assert str(caught.value) == f"failed to write '1' to {tmp_path}/cpu.idle: No such file or directory"
+    assert caught.value.path == f"{tmp_path}/cpu.idle"
+    assert caught.value.errno == 2
+    assert caught.value.hint == "cpu.idle needs Linux 5.15"
+
+
+def test_other_name_serves_where_the_first_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "blkio.bfq.weight").write_text("")
+
+    V1Manager({"blkio": str(tmp_path)}).write([Write("blkio", "blkio.weight", "7", other="blkio.bfq.weight")])
+
+    assert (tmp_path / "blkio.bfq.weight").read_text() == "7"
+
+
+def test_optional_file_may_be_missing(tmp_path: Path) -> None:
+    (tmp_path / "b").write_text("")
+
+    V1Manager({"cpu": str(tmp_path)}).write([Write("cpu", "a", "1", optional=True), Write("cpu", "b", "2")])
+
+    assert (tmp_path / "b").read_text() == "2"
+
+
+def test_write_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    before = len(os.listdir("/proc/self/fd"))
+
+    with pytest.raises(CgroupError):
+        V1Manager({"cpu": str(tmp_path)}).write(
+            [Write("cpu", "a", "1"), Write("cpu", "a", "2"), Write("cpu", "c", "3")]
+        )
+
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("below", ["..", "a/../..", "../other"])
+def test_subcgroup_never_leads_out(below: str) -> None:
+    with pytest.raises(CgroupError, match="bad sub cgroup path"):
+        V1Manager(PATHS).add_pid(below, 1)
+
+
+def test_gone_cgroup_is_removed_already(tmp_path: Path) -> None:
+    manager = V1Manager({"cpu": str(tmp_path / "gone")})
+
+    manager.destroy()
+
+    assert not manager.exists()
+
+
+def test_failed_create_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    manager = V1Manager({"cpu": str(tmp_path / "new/leaf"), "memory": str(tmp_path / "file/leaf")})
+
+    with pytest.raises(CgroupError, match="cannot create cgroup"):
+        manager.create()
+
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_create_tells_what_it_made(tmp_path: Path) -> None:
+    manager = V1Manager({"cpu": str(tmp_path / "a/b"), "cpuacct": str(tmp_path / "a/b")})
+
+    made = manager.create()
+
+    assert made == [str(tmp_path / "a"), str(tmp_path / "a/b")]
