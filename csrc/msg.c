@@ -145,6 +145,11 @@ int wait_at_gate(struct run *r)
 {
 	int length;
 
+	/* Whoever looks into a waiting container's descriptors finds nothing but the gate. */
+	close_fd(&r->root);
+	close_fd(&r->null);
+	close_fd(&r->covered);
+	r->root = r->null = r->covered = -1;
 	r->gate = r->slots[r->plan.header.gate_slot];
 	if (send_at(r, 0, -1))
 		return -EPIPE;

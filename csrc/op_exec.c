@@ -95,10 +95,13 @@ int op_resolve(struct run *r, struct cursor *c)
 }
 
 /* Never returns on success; the caller reports the error. State JSON is the input, both outputs go to one file. */
-static int become_hook(struct run *r, const char *path, const uint64_t *args, const uint64_t *env, int output)
+static int become_hook(struct run *r, const char *path, const uint64_t *args, const uint64_t *env, int output, int dir)
 {
 	int input = r->state_fd;
 	int error = sys2(__NR_setpgid, 0, 0);
+
+	if (!error && dir >= 0)
+		error = sys1(__NR_fchdir, dir);
 
 	if (input < 0)
 		input = sys4(__NR_openat, AT_FDCWD, "/dev/null", O_RDONLY, 0);
@@ -119,7 +122,8 @@ static int become_hook(struct run *r, const char *path, const uint64_t *args, co
 /*
  * Starts the hook in a process group of its own. Returns its pid once execve has happened (the pipe closed), or -errno.
  */
-static int start_hook(struct run *r, const char *path, const uint64_t *args, const uint64_t *env, int output, int *pidfd)
+static int start_hook(struct run *r, const char *path, const uint64_t *args, const uint64_t *env, int output, int dir,
+		      int *pidfd)
 {
 	struct k_clone_args clone = { .flags = CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)pidfd, .exit_signal = SIGCHLD };
 	int ends[2];
@@ -130,7 +134,7 @@ static int start_hook(struct run *r, const char *path, const uint64_t *args, con
 		return pid;
 	pid = at(r, STEP_CLONE, sys2(NR_CLONE3, &clone, sizeof(clone)));
 	if (pid == 0) {
-		problem = become_hook(r, path, args, env, output);
+		problem = become_hook(r, path, args, env, output, dir);
 		sys3(__NR_write, ends[1], &problem, sizeof(problem));
 		leave(HOOK_SPAWN_FAILED);
 	}
@@ -194,7 +198,7 @@ static void read_tail(struct run *r, int output)
 }
 
 /*
- * hook "saauu": path, args, env, timeout in ms (0: none), bits (none yet). FAILED carries its wait status in `value`,
+ * hook "saauu": path, args, env, timeout in ms (0: none), bits. FAILED carries its wait status in `value`,
  * and -1 there if it could not be started.
  */
 int op_hook(struct run *r, struct cursor *c)
@@ -203,6 +207,7 @@ int op_hook(struct run *r, struct cursor *c)
 	const uint64_t *args = take_list(c);
 	const uint64_t *env = take_list(c);
 	uint64_t timeout_ms = take_u64(c);
+	uint64_t bits = take_u64(c);
 	auto_fd output = at(r, STEP_CREATE, sys2(__NR_memfd_create, "hook-output", MEMFD_CLOEXEC));
 	int pidfd = -1;
 	int status = 0;
@@ -213,7 +218,7 @@ int op_hook(struct run *r, struct cursor *c)
 	error = output < 0 ? output : at(r, STEP_ACCESS, is_executable(path));
 	if (error)
 		return error;
-	pid = start_hook(r, path, args, env, output, &pidfd);
+	pid = start_hook(r, path, args, env, output, bits & HOOK_IN_ROOT ? r->root : -1, &pidfd);
 	if (pid < 0)
 		return pid;
 	error = await_hook(pid, pidfd, timeout_ms, &status);

@@ -202,9 +202,7 @@ int op_rootfs(struct run *r, struct cursor *c)
 			return opened;
 	}
 	tree = slot == NO_FD ? opened : r->slots[slot];
-	error = at(r, STEP_MOUNT_SETATTR, set_attributes(tree, 0, 0, MS_PRIVATE, 0));
-	if (!error)
-		error = at(r, STEP_MOVE_MOUNT, sys5(NR_MOVE_MOUNT, tree, "", place, "", TO_DESCRIPTOR));
+	error = at(r, STEP_MOVE_MOUNT, sys5(NR_MOVE_MOUNT, tree, "", place, "", TO_DESCRIPTOR));
 	if (error)
 		return error;
 	r->root = slot == NO_FD ? keep_fd(&opened) : tree;
@@ -280,6 +278,14 @@ static int open_source(struct run *r, const char *source, uint64_t slot, uint64_
 	return r->slots[slot];
 }
 
+static int must_be_procfs(int fd)
+{
+	struct statfs type;
+	int error = sys2(__NR_fstatfs, fd, &type);
+
+	return !error && type.f_type != PROC_SUPER_MAGIC ? -EINVAL : error;
+}
+
 /*
  * bind "ssuuunu": source (host view), target, slot of a tree that the parent opened or NO_FD, MOUNT_ATTR_* to set, to
  * clear, propagation, bits. Attributes go to the detached tree: there is no moment at which it is mounted without them.
@@ -303,6 +309,8 @@ int op_bind(struct run *r, struct cursor *c)
 	if (tree < 0)
 		return tree;
 	error = at(r, STEP_STAT, sys2(__NR_fstat, tree, &about));
+	if (!error && bits & BIND_PROC_ONLY)
+		error = at(r, STEP_FSTYPE, must_be_procfs(tree));
 	if (!error && (set || clear))
 		error = at(r, STEP_MOUNT_SETATTR, set_attributes(tree, set, clear, 0, (bits & ATTR_RECURSIVE) != 0));
 	if (error)
@@ -383,7 +391,6 @@ int op_sysctl(struct run *r, struct cursor *c)
 {
 	const char *path = take_str(c);
 	const char *value = take_str(c);
-	struct statfs type;
 	struct stat about;
 	auto_fd file = -1;
 	auto_fd proc = at(r, STEP_OPEN, openat2(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS));
@@ -391,8 +398,7 @@ int op_sysctl(struct run *r, struct cursor *c)
 
 	if (proc < 0)
 		return proc;
-	if (sys2(__NR_fstatfs, proc, &type) || type.f_type != PROC_SUPER_MAGIC || sys2(__NR_fstat, proc, &about) ||
-	    about.st_ino != PROC_ROOT_INODE)
+	if (must_be_procfs(proc) || sys2(__NR_fstat, proc, &about) || about.st_ino != PROC_ROOT_INODE)
 		return at(r, STEP_VERIFY, -EXDEV);
 	file = at(r, STEP_OPEN, openat2(proc, path, O_WRONLY, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS));
 	if (file < 0)

@@ -139,9 +139,11 @@ enum step {
 #define ATTR_RECURSIVE 4U
 #define BIND_OPTIONAL 8U
 #define MOUNT_COPY_MODE 16U /* tmpfs: the mode of the directory that it covers */
+#define BIND_PROC_ONLY 32U /* the source must be a procfs: anything else there would fake it (CVE-2019-16884) */
 #define SYMLINK_REPLACE 1U
 #define CWD_TOLERANT 1U
 #define USER_KEEP_GROUPS 1U
+#define HOOK_IN_ROOT 1U
 
 struct plan_header {
 	uint64_t magic;

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 
-from pyocirun import _native
+from pyocirun._native import ffi as _ffi
+from pyocirun._native import lib as _lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_ffi = _native.ffi
-_lib = _native.lib
 
 MESSAGE_BYTES = 32 + 3072 + 1024
 

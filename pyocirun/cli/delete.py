@@ -32,5 +32,9 @@ def run(call: Call, session: Session) -> int:
     status = "" if force else container.status
     if status not in ("", "created", "stopped"):
         raise StateError(f"cannot delete container {id} that is not stopped: {status}", id=id, status=status)
-    container.delete(force=force or status == "created")
+    try:
+        container.delete(force=force or status == "created")
+    except ContainerNotExist:
+        if not force:
+            raise  # another delete was faster
     return 0

@@ -26,11 +26,7 @@ def print_plan(session: Session, flags: dict[str, Any], *, bundle: str | None, i
     if id:
         wishes["id"] = id
     plan = session.factory(effects=False).plan(bundle or ".", **wishes)
-    from pyocirun.plan import explain
+    from pyocirun.plan.explain import as_json, text
 
-    # Values of variables may be secrets, and a plan is often pasted somewhere.
-    show = {"show_env": True} if flags["show-env"] else {}
-    if flags["format"] == "json":
-        print_text(explain.as_json(plan, **show).rstrip("\n") + "\n")
-    else:
-        print_text(explain.text(plan, **show).rstrip("\n") + "\n")
+    show = as_json if flags["format"] == "json" else text
+    print_text(show(plan, show_env=flags["show-env"]))

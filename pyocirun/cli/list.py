@@ -50,9 +50,14 @@ def _states(session: Session) -> list[dict[str, Any]]:
             reason = "no such file or directory" if error.errno == 2 else os.strerror(error.errno or 0)
             raise Error(f"open {root}: {reason}", errno=error.errno or 0, path=root) from error
     states = []
-    for container in sorted(session.factory().list(), key=lambda container: container.id):
+    for container in session.factory(warn=_tell).list():
         try:
             states.append({**container.state(), "owner": container.owner})
         except StateError as error:
-            session.warn(f"container {container.id}: {error}")  # deleted while we look, or broken
+            _tell(f"container {container.id}: {error}")  # deleted while we look, or broken
     return states
+
+
+def _tell(text: str) -> None:
+    """Beside the list and not in the log: it is for whoever looks at the list."""
+    print_text(text + "\n", fd=2)

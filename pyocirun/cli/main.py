@@ -89,15 +89,18 @@ class Session:
     def warn(self, message: str) -> None:
         self.log.warning(message)
 
-    def factory(self, *, effects: bool = True) -> Factory:
-        """The library's factory, as the global flags want it. effects: the default root may be made. Raises Error."""
+    def factory(self, *, effects: bool = True, warn: Callable[[str], None] | None = None) -> Factory:
+        """The library's factory, as the global flags want it. effects: the default root may be made.
+
+        warn: gets warnings in place of the log. Raises Error.
+        """
         from pyocirun.container.factory import Factory
 
         return Factory(
             self.root(make=effects),
             cgroup_manager="systemd" if self.flags["systemd-cgroup"] else "cgroupfs",
             rootless=self._rootless(),
-            warn=self.warn,
+            warn=warn or self.warn,
             debug=self.log.debug if self.flags["debug"] else None,
         )
 

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 _STDOUT = 1
 
 
-def print_text(text: str) -> None:
-    """Write `text` as it is to standard output. Raises OSError."""
+def print_text(text: str, fd: int = _STDOUT) -> None:
+    """Write `text` as it is to standard output, or another descriptor. Raises OSError."""
     # A lone surrogate is either a byte of a file name or an escape in someone's JSON: it is shown as \udcXX.
     left = memoryview(text.encode("utf-8", "backslashreplace"))
     while left:
-        left = left[os.write(_STDOUT, left) :]
+        left = left[os.write(fd, left) :]
 
 
 def to_json(value: object, indent: str = "") -> str:

@@ -17,15 +17,16 @@ def run(call: Call, session: Session) -> int:
     """Exit status of the container's process, 128 + its signal, or 0 with --detach."""
     signals = None if call.flags["detach"] else _foreground(call, session)
     container = new_container(call, session, detach=signals is None)
+    pid = container.pid  # it may have ended when start returns
     keep: bool = signals is None or call.flags["keep"]
     done = False
     try:
         if call.flags["pid-file"]:
             from pyocirun.cli.pidfile import write_pid_file
 
-            write_pid_file(call.flags["pid-file"], container.pid)
+            write_pid_file(call.flags["pid-file"], pid)
         container.start()
-        status = signals.follow(container.pid, container.kill, container.wait) if signals else 0
+        status = signals.follow(pid, container.kill, container.wait) if signals else 0
         done = True
     finally:
         if not (done and keep):

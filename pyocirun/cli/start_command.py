@@ -7,6 +7,6 @@ import sys
 
 sys.path.insert(0, __file__.rpartition("/pyocirun/")[0])
 
-from pyocirun.cli.main import entry  # noqa: E402
+from pyocirun.cli.main import entry
 
 entry()

@@ -330,11 +330,7 @@ class Container:
         """Kill what is left, then the cgroup, then the state: so that what fails can be tried again."""
         if self.init is not None and not self.init.ended(0):
             self._kill_init(self.init)
-        manager = self.manager
-        if manager.exists():
-            if manager.all_pids():
-                manager.kill(SIGKILL)
-            manager.destroy()
+        empty_and_destroy(self.manager)
         if self._ours and self.init is not None:
             self._reap(self.init)
         directory.remove()
@@ -360,3 +356,12 @@ class Container:
     def _saved(self, directory: Directory, **changes: object) -> None:
         self._state = replace(self._state, **changes)
         directory.save(self._state)
+
+
+def empty_and_destroy(manager: Manager) -> None:
+    """Kill what is in a cgroup and remove it. Raises CgroupError."""
+    if not manager.exists():
+        return
+    if manager.all_pids():
+        manager.kill(SIGKILL)
+    manager.destroy()

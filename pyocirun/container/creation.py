@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 
+from pyocirun import native
 from pyocirun.container import state as states
-from pyocirun.container.container import Container
+from pyocirun.container.container import Container, empty_and_destroy
 from pyocirun.container.process import Process, start_time
 from pyocirun.errors import Error, OperationError
 from pyocirun.plan import ops
-from pyocirun.plan.encode import encode
+from pyocirun.plan.encode import MAX_OPS, encode
 from pyocirun.record import replace
 from pyocirun.spawn import effects
 from pyocirun.spawn.launch import Launched, launch
@@ -54,20 +55,36 @@ class Creation:
     def run(self, config: bytes, stdio: tuple[int, int, int]) -> Container:
         """Carry the plan out up to the gate. Raises Error, and leaves nothing behind then."""
         try:
-            encoded = encode(self.plan)
+            stamps = native.shared_memfd("stamps", MAX_OPS * 8) if self.factory.debug is not None else -1
+            encoded = encode(self.plan, stamps=stamps >= 0)
             states.write_file(self.directory.fd, states.CONFIG, config)
             self.directory.save(self.state)
             self._before_clone()
             for name in (states.GATE, states.REPORT):
                 os.mkfifo(name, 0o600, dir_fd=self.directory.fd)
-            self.launched = launch(self.plan, encoded, self._open_slot, stdio, places=(self.factory.root,))
-            drive(self.plan, self.launched, self._effects(), self._answers(), self.factory.warn)
+            self.launched = launch(self.plan, encoded, self._open_slot, stdio, stamps, places=(self.factory.root,))
+            try:
+                drive(self.plan, self.launched, self._effects(), self._answers(), self.factory.warn)
+            finally:
+                self._tell_times(stamps)
             self.launched.close()
         except BaseException:
             self._take_back()
             raise
         init = Process(self.launched.pid, self.launched.pidfd)
         return Container(self.factory.root, self.state, init, self.factory.warn)
+
+    def _tell_times(self, stamps: int) -> None:
+        """For --debug: what nsexec did, and when, in microseconds since its first operation."""
+        if stamps < 0 or self.factory.debug is None:
+            return
+        times = os.pread(stamps, MAX_OPS * 8, 0)
+        os.close(stamps)
+        first = 0
+        for index, op in enumerate(self.plan.ops):
+            if at := int.from_bytes(times[index * 8 : index * 8 + 8], "little"):
+                first = first or at
+                self.factory.debug(f"nsexec: operation {index} at {(at - first) // 1000} us: {op.describe()}")
 
     def _before_clone(self) -> None:
         self._warn_of_capabilities()
@@ -204,9 +221,7 @@ class Creation:
 
     def _remove_cgroup(self) -> None:
         if self.manager is not None:
-            if self.manager.all_pids():
-                self.manager.kill(9)
-            self.manager.destroy()
+            empty_and_destroy(self.manager)
 
     def _run_poststop(self) -> None:
         from pyocirun.container.hooks import run_all_hooks
@@ -218,7 +233,6 @@ class Creation:
 
 def open_namespace(path: str, type: str) -> int:
     """A descriptor of the namespace file at `path`. Raises OperationError if it is none of this type."""
-    from pyocirun import native
     from pyocirun.linux.namespaces import FLAGS
 
     try:

@@ -134,9 +134,9 @@ class Factory:
         return self._plan(id, bundle, config, host, preserve_fds, no_pivot, no_new_keyring)[-1]
 
     def remove_leftovers(self, id: str) -> bool:
-        """Remove the directory of a container whose creation was cut short or whose state is damaged.
+        """Remove what is left of a container whose creation was cut short or whose state is damaged.
 
-        False if there is none. What state.json says of cgroups, if it can be read at all, is removed too.
+        False if there is nothing. Its processes and cgroup are found by the kept configuration, if that can be read.
         """
         states.check_id(id)
         states.check_root(self.root)
@@ -146,8 +146,24 @@ class Factory:
             return False
         assert directory is not None
         with directory:
+            self._remove_cgroup(id)
             directory.remove()
         return True
+
+    def _remove_cgroup(self, id: str) -> None:
+        """The cgroup of a container that has a configuration but no usable state."""
+        from pyocirun.cgroup.manager import select
+        from pyocirun.container.container import empty_and_destroy
+        from pyocirun.spawn.probe import probe
+        from pyocirun.spec.bundle import read_bundle
+
+        try:
+            spec = read_bundle(self.root, f"{self.root}/{id}/{states.CONFIG}")[2]
+        except Error:
+            return
+        host = probe()
+        paths = dict(self._cgroup_paths(id, spec, host))
+        empty_and_destroy(select(host, self.cgroup_manager, paths, lenient=self.is_rootless(host)))
 
     def _prepare(self) -> None:
         """The root directory is there, and safe."""

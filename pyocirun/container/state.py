@@ -165,12 +165,15 @@ def not_exist(id: str) -> ContainerNotExist:
 def load(root: str, id: str) -> State:
     """The saved state. Raises ContainerNotExist, or StateError for one that cannot be used."""
     path = f"{root}/{id}/{STATE}"
+    directory = _open(f"{root}/{id}", id)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except (FileNotFoundError, NotADirectoryError):
+        fd = os.open(STATE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+    except FileNotFoundError:
         raise not_exist(id) from None
     except OSError as error:
         raise StateError(f"cannot open the state of container {id}: {error.strerror}", id=id, path=path) from None
+    finally:
+        os.close(directory)
     try:
         data = os.read(fd, 1 << 24)
     finally:

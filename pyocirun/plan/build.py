@@ -38,6 +38,7 @@ def build(spec: Spec, host: Host, request: Request) -> ops.Plan:
     Raises SpecError for a value that contradicts another one or the host, or that this version cannot obey.
     """
     refuse_unsupported(spec)
+    namespaces.refuse_unmapped(spec)
     stages = namespaces.stages(spec, host)
     plan = [
         *cgroup(spec, request),
@@ -155,10 +156,6 @@ def wait_for_start(spec: Spec, request: Request) -> list[ops.Op]:
         charged = _charged(request)
         if charged:
             plan.append(ops.JoinCgroup(charged))
-    if spec.process and spec.process.rlimits:
-        from pyocirun.plan.process import rlimits
-
-        plan += rlimits(spec.process)
     plan += [ops.SaveState(), ops.Sync("created"), ops.Sync("start")]
     if spec.process is None:
         return plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyocirun.errors import SpecError
 from pyocirun.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWNS, CLONE_NEWUSER, FLAGS
 from pyocirun.plan import ops
 from pyocirun.record import Record
@@ -34,10 +35,10 @@ class Stages(Record):
 
 
 def stages(spec: Spec, host: Host) -> Stages:
-    """The fewest processes that do it: one, as long as nothing is joined that must be joined before something is made.
+    """The fewest processes that do it: one, which is cloned into all new namespaces, or two.
 
-    A user namespace comes before all others, unless the caller is privileged: then what belongs to the host's user
-    namespace is joined while that privilege lasts. A pid namespace holds for children only.
+    Two, if a namespace has to be joined before another one is made; for a pid namespace, which holds for children only;
+    and for a user namespace: execve(2) of nsexec as an id that is not mapped yet would take its capabilities away.
     """
     new, joined = _wanted(spec)
     own_mounts = bool(new & CLONE_NEWNS)
@@ -46,8 +47,7 @@ def stages(spec: Spec, host: Host) -> Stages:
     if pid_path and not late_pid:
         joined["pid"] = pid_path
     order = _join_order(joined, host)
-    first_joins = joined.keys() - {"mount"} if new & CLONE_NEWUSER else set()
-    if "pid" not in joined and "user" not in joined and not first_joins:
+    if "pid" not in joined and "user" not in joined and not new & CLONE_NEWUSER:
         return Stages(new, order, 0, None, late_pid, own_mounts)
     return Stages(0, order, new & CLONE_NEWUSER, new & ~CLONE_NEWUSER, late_pid, own_mounts)
 
@@ -62,16 +62,20 @@ def enter(spec: Spec, host: Host, request: Request, stages: Stages) -> list[ops.
 
 
 def _one_process(spec: Spec, host: Host, request: Request, stages: Stages) -> list[ops.Op]:
-    maps = map_ids(spec, host) if spec.linux.namespace("user") else []
-    return [*_uncharged(request), *maps, *_dumpable_part(spec), *_joins(stages)]
+    return [*_uncharged(request), *_dumpable_part(spec), *_joins(stages)]
 
 
 def _two(spec: Spec, host: Host, request: Request, stages: Stages) -> list[ops.Op]:
-    plan = [*_dumpable_part(spec), *_joins(stages)]
+    """Namespaces of others are joined before the new user namespace, while there is the privilege to.
+
+    Without privilege it is the other way round: the user namespace gives it, and its maps are written while dumpable.
+    """
+    joins = [*_dumpable_part(spec), *_joins(stages)]
     if stages.unshared:
-        plan += [ops.Unshare(stages.unshared), *map_ids(spec, host)]
-    elif spec.linux.namespace("user"):
-        plan.append(ops.BecomeRoot())
+        own = [ops.Unshare(stages.unshared), *map_ids(spec, host)]
+        plan = [*joins, *own] if privileged(host) else [*own, *joins]
+    else:
+        plan = [*joins, ops.BecomeRoot()] if spec.linux.namespace("user") else joins
     return [*plan, ops.Fork(stages.second or 0), *_uncharged(request)]
 
 
@@ -108,10 +112,30 @@ def map_ids(spec: Spec, host: Host) -> list[ops.Op]:
     ]
 
 
+def refuse_unmapped(spec: Spec) -> None:
+    """Raises SpecError for ids of the process that the new user namespace does not have."""
+    user = spec.linux.namespace("user")
+    if user is None or user.path is not None or spec.process is None:
+        return
+    from pyocirun.linux.idmap import to_host
+
+    ids = spec.process.user
+    for kind, id, maps in (("uid", ids.uid, spec.linux.uid_mappings), ("gid", ids.gid, spec.linux.gid_mappings)):
+        if to_host(maps, id) is None:
+            pointer = f"/process/user/{kind}"
+            text = f"cannot set{kind} to unmapped {kind} {id} in user namespace"
+            raise SpecError(f"{pointer}: {text}", pointer=pointer, hint=f"map it in linux.{kind}Mappings")
+
+
 def setgroups_denied(spec: Spec, host: Host) -> bool:
     """Whether groups cannot be set in the container's user namespace: it is new, and not made by root."""
     user = spec.linux.namespace("user")
     return user is not None and user.path is None and host.euid != 0
+
+
+def privileged(host: Host) -> bool:
+    """Whether the caller is root of the whole machine, and not of a user namespace."""
+    return host.euid == 0 and not host.in_userns
 
 
 def _wanted(spec: Spec) -> tuple[int, dict[str, str]]:
@@ -127,10 +151,9 @@ def _wanted(spec: Spec) -> tuple[int, dict[str, str]]:
 
 
 def _join_order(joined: dict[str, str], host: Host) -> tuple[tuple[str, str], ...]:
-    """mount comes last: it takes the paths away. pid before it and before user, like all others, for the privileged."""
-    privileged = host.euid == 0 and not host.in_userns
+    """mount comes late: it takes the paths away. The user namespace comes last for the privileged, else first."""
     order = ["ipc", "uts", "network", "cgroup", "pid", "time", "mount"]
-    order.insert(len(order) if privileged else 0, "user")
+    order.insert(len(order) if privileged(host) else 0, "user")
     return tuple((type, joined[type]) for type in order if type in joined)
 
 

@@ -7,7 +7,7 @@ the `Sync` that follows them.
 
 from __future__ import annotations
 
-from pyocirun.linux.mounts import MS_REC, PROPAGATION, flag_names
+from pyocirun.linux.mounts import MS_REC, MS_SLAVE, PROPAGATION, flag_names
 from pyocirun.linux.namespaces import FLAGS, type_names
 from pyocirun.record import Record
 
@@ -27,6 +27,8 @@ RECURSIVE = 2
 RECURSIVE_ATTRIBUTES = 4
 OPTIONAL = 8
 COPY_MODE = 16
+PROC_ONLY = 32
+HOOK_IN_ROOT = 1
 
 WIRE: tuple[tuple[str, str], ...] = (
     ("clone", "u"),
@@ -215,7 +217,7 @@ class SaveState(Op):
 class Sync(Op):
     """nsexec waits here until the parent has done what stands before.
 
-    point: "id-maps", "sources", "cgroup", "cgroup-made", "hooks:KIND", "created", "start", "exec".
+    point: "id-maps", "sources", "cgroup", "cgroup-made", "hooks:KIND", "rlimits", "created", "start", "exec".
     """
 
     wire = "sync"
@@ -394,7 +396,7 @@ class Rootfs(Op):
         return (self.path, slots[slot] if slot else NO_SLOT)
 
     def slot(self) -> Slot | None:
-        return Slot("tree", self.path, True, 0) if self.handed else None
+        return Slot("tree", self.path, True, MS_SLAVE | MS_REC) if self.handed else None
 
 
 class Mount(Op):
@@ -452,6 +454,7 @@ class Bind(Op):
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
         slot = self.slot()
         bits = (RECURSIVE if self.recursive else 0) | (OPTIONAL if self.optional else 0)
+        bits |= PROC_ONLY if self.target == "/proc" else 0
         bits |= RECURSIVE_ATTRIBUTES if self.recursive_attributes else 0
         number = slots[slot] if slot else NO_SLOT
         return (self.source, self.target, number, self.set, self.clear, self.propagation, bits)
@@ -763,7 +766,8 @@ class RunHook(Op):
         return f"run {self.kind} hook #{self.index} {self.path}"
 
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
-        return (self.path, self.args, self.env, (self.timeout or 0) * 1000, 0)
+        in_root = HOOK_IN_ROOT if self.kind == "createContainer" else 0
+        return (self.path, self.args, self.env, (self.timeout or 0) * 1000, in_root)
 
 
 class Exec(Op):

@@ -19,8 +19,11 @@ def identity(process: Process, *, keep_groups: bool = False) -> list[ops.Op]:
     """
     user = process.user
     plan: list[ops.Op] = [ops.Session(), ops.Umask(DEFAULT_UMASK if user.umask is None else user.umask)]
+    plan += rlimits(process)
     if needs_home(process):
         plan.append(ops.Home(user.uid))
+    elif process.rlimits:
+        plan.append(ops.Sync("rlimits"))
     plan.append(ops.StdioOwner(user.uid))
     if process.no_new_privileges:
         plan.append(ops.NoNewPrivs())
@@ -34,7 +37,9 @@ def identity(process: Process, *, keep_groups: bool = False) -> list[ops.Op]:
 
 
 def rlimits(process: Process) -> list[ops.Op]:
-    """process.rlimits. The parent sets them, and late: some would hamper the set-up."""
+    """process.rlimits. The parent sets them, since a user namespace may not raise any; before the change of user, since
+    limiting another user's process takes CAP_SYS_RESOURCE.
+    """
     from pyocirun.linux.rlimits import RLIMITS
 
     return [ops.SetRlimit(limit.type, RLIMITS[limit.type], limit.soft, limit.hard) for limit in process.rlimits or ()]
@@ -72,7 +77,8 @@ def _capabilities(sets: Capabilities) -> list[ops.Op]:
     plan: list[ops.Op] = [
         ops.SetCapabilities(_bits(sets.effective), _bits(sets.permitted), _bits(sets.inheritable)),
     ]
-    return [*plan, ops.SetAmbient(_bits(sets.ambient))]
+    # What is not permitted and inheritable cannot be ambient; runc's own default asks for it all the same.
+    return [*plan, ops.SetAmbient(_bits(sets.ambient) & _bits(sets.permitted) & _bits(sets.inheritable))]
 
 
 def _bits(names: tuple[str, ...] | None) -> int:

@@ -39,6 +39,5 @@ def build(
     plan += [ops.Chroot("/"), ops.ReopenNull(), *process.identity(wanted, keep_groups=keep_groups)]
     if cgroups is not None:
         plan.append(ops.JoinCgroup(cgroups))
-    plan += [*process.rlimits(wanted), ops.Sync("created"), ops.Sync("exec")]
-    plan.append(ops.Exec(wanted.args, process.environment(wanted)))
-    return ops.Plan(tuple(plan), preserve_fds)
+    end = [ops.Sync("created"), ops.Sync("exec"), ops.Exec(wanted.args, process.environment(wanted))]
+    return ops.Plan((*plan, *end), preserve_fds)

@@ -105,6 +105,12 @@ def _mount(op: ops.Mount, step: str, number: int) -> tuple[str, str]:
     return "", ""
 
 
+def _bind(op: ops.Bind, step: str, number: int) -> tuple[str, str]:
+    if step == "statfs":
+        return f'"{op.target}" cannot be mounted because it is not of type proc', f"{op.source} is no procfs"
+    return "", ""
+
+
 def _mask(op: ops.MaskPath, step: str, number: int) -> tuple[str, str]:
     if step == "verify":
         return (
@@ -133,6 +139,7 @@ _SPECIAL: dict[type[ops.Op], Callable[..., tuple[str, str]]] = {
     ops.Exec: _exec,
     ops.Cwd: _cwd,
     ops.Mount: _mount,
+    ops.Bind: _bind,
     ops.MaskPath: _mask,
     ops.SetUser: _user,
     ops.OomScoreAdj: _oom,

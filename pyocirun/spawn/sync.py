@@ -12,7 +12,6 @@ from pyocirun.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
     from typing import Any
 
     from pyocirun.plan.ops import Op, Plan

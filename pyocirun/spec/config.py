@@ -37,7 +37,7 @@ class Spec(Record):
     domainname: str | None = None
     mounts: tuple[Mount, ...] = ()
     hooks: Hooks | None = None
-    annotations: dict[str, str] = {}  # noqa: RUF012
+    annotations: dict[str, str] = {}
     linux: Linux = Linux()
     foreign: tuple[str, ...] = ()
 

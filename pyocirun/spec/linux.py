@@ -94,9 +94,9 @@ class Linux(Record):
     masked_paths: tuple[str, ...] | None = None
     readonly_paths: tuple[str, ...] | None = None
     mount_label: str | None = None
-    sysctl: dict[str, str] = {}  # noqa: RUF012
-    time_offsets: dict[str, TimeOffset] = {}  # noqa: RUF012
-    net_devices: dict[str, NetDevice] = {}  # noqa: RUF012
+    sysctl: dict[str, str] = {}
+    time_offsets: dict[str, TimeOffset] = {}
+    net_devices: dict[str, NetDevice] = {}
     intel_rdt: IntelRdt | None = None
     memory_policy: MemoryPolicy | None = None
     personality: Personality | None = None

@@ -46,6 +46,9 @@ def load_json(data: bytes, what: str) -> Any:
         document, end = _scanner(repeated)(text, start)
     except StopIteration as stop:
         raise _syntax(what, text[: stop.value], "a JSON value is missing here") from None
+    except SystemError:
+        # CPython 3.11's scanner takes JSONDecodeError from a module that it expects to be loaded.
+        return _load_slowly(text, what)
     except RecursionError:
         raise _too_deep(what) from None
     except ValueError as error:
@@ -63,6 +66,15 @@ def load_json(data: bytes, what: str) -> Any:
         pointer = _pointer_of(repeated[0], document, "")
         raise fault(pointer, f'the key "{repeated[0].key}" is there twice')
     return document
+
+
+def _load_slowly(text: str, what: str) -> Any:
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise _syntax(what, text[: getattr(error, "pos", 0)], getattr(error, "msg", "")) from None
 
 
 def check_size(size: int, what: str) -> None:

@@ -124,8 +124,8 @@ class Resources(Record):
     block_io: BlockIO | None = None
     hugepage_limits: tuple[HugepageLimit, ...] = ()
     network: Network | None = None
-    rdma: dict[str, Rdma] = {}  # noqa: RUF012
-    unified: dict[str, str] = {}  # noqa: RUF012
+    rdma: dict[str, Rdma] = {}
+    unified: dict[str, str] = {}
 
 
 def parse_resources(fields: dict[str, Any], at: str = "/linux/resources") -> Resources:

@@ -1,0 +1,58 @@
+"""Scenarios that other runtimes are known to fail, with the reason. pyocirun never stands here."""
+
+from __future__ import annotations
+
+KNOWN_DIFFERENCES: dict[tuple[str, str], str] = {
+    (
+        "test_the_root_directory_may_not_be_the_root_of_the_host",
+        "runc",
+    ): "runc 1.1 takes / and reads every directory there",
+    ("test_an_explicit_root_that_is_missing_is_an_error", "runc"): "runc 1.1 lists nothing",
+    ("test_delete_force_clears_a_state_that_cannot_be_read", "runc"): "runc fails to load the state and stops there",
+    ("test_exec_refuses_the_cgroup_of_a_neighbour_with_the_same_prefix", "runc"): "runc before 1.5.2 compares strings",
+    ("test_a_mapping_without_a_user_namespace_is_refused", "runc"): "runc 1.1 ignores the mapping",
+    ("test_a_user_namespace_is_joined_by_path[False]", "runc"): "runc 1.1 wants a mapping besides the path",
+    ("test_a_user_that_is_not_mapped_is_refused", "runc"): "runc 1.1 says only: invalid argument",
+    ("test_without_the_object_root_keeps_those_of_the_runtime", "runc"): "runc 1.1 drops all, later ones keep them",
+    (
+        "test_a_limit_that_stands_twice_is_refused",
+        "runc",
+    ): "runc lets the last one win; the specification wants an error",
+    ("test_domainname", "runc"): "runc 1.1 does not know domainname",
+    ("test_a_name_needs_a_uts_namespace[domainname]", "runc"): "runc 1.1 does not know domainname",
+    ("test_a_bind_mount_keeps_the_restrictions_of_its_source_in_a_user_namespace", "runc"): (
+        "runc 1.1 asks for fewer restrictions than the source has, which the kernel refuses"
+    ),
+    ("test_a_bind_mount_takes_no_options_of_a_filesystem", "runc"): "runc 1.1 ignores them",
+    ("test_rootfs_propagation[shared-shared:]", "runc"): "runc 1.1 makes the root private after all",
+    ("test_rootfs_propagation[rshared-shared:]", "runc"): "runc 1.1 makes the root private after all",
+    ("test_rootfs_propagation_unbindable", "runc"): "runc 1.1 then fails to bind the rootfs on itself",
+    ("test_without_a_mount_namespace_the_root_is_changed_all_the_same", "runc"): (
+        "runc before 1.5.3 leaves a bind mount, and changes the propagation of the host's mounts"
+    ),
+    ("test_a_bad_device_is_refused[device0]", "runc"): "runc takes a relative path from the root",
+    (
+        "test_an_existing_file_in_the_place_of_a_device_is_refused",
+        "runc",
+    ): "runc 1.1 takes any existing file for the device",
+    ("test_hooks_run_in_their_order", "runc"): "runc runs poststart hooks at create, the specification at start",
+    ("test_the_state_is_given_on_stdin[poststart-statuses4]", "runc"): "runc runs poststart hooks at create",
+    ("test_a_failed_poststart_hook_stops_the_container", "runc"): "runc runs poststart hooks at create",
+    ("test_a_hook_without_an_environment_has_none", "runc"): "runc gives a hook its own environment",
+    ("test_every_poststop_hook_runs_whatever_the_others_do", "runc"): "runc stops at the first that fails",
+    ("test_the_timeout_ends_what_the_hook_started_too", "runc"): "runc kills the hook alone and waits for its pipes",
+    ("test_hooks_get_no_descriptors_but_three", "runc"): "runc 1.1 passes its own to createContainer hooks",
+    ("test_a_waiting_init_cannot_be_traced", "runc"): "runc makes init dumpable again before it waits for start",
+    ("test_a_linked_dev_makes_nothing_on_the_host", "runc"): "CVE-2026-41579, fixed in runc 1.3.6",
+    (
+        "test_a_linked_dev_under_the_default_mounts_makes_nothing_on_the_host",
+        "runc",
+    ): "CVE-2026-41579, fixed in runc 1.3.6",
+    ("test_a_passwd_that_is_a_pipe_stops_nobody", "runc"): "runc 1.1 waits for a writer for ever",
+    ("test_a_config_that_is_no_json_object[null]", "runc"): "runc 1.1 panics",
+    ("test_a_bad_version", "runc"): "runc never looks at ociVersion; the specification requires it",
+    ("test_a_nul_in_an_argument", "runc"): "runc 1.1 finds it out at start",
+    ("test_a_killed_runtime_leaves_nothing_that_delete_cannot_remove", "runc"): (
+        "runc makes cgroups before it saves the state that names them: delete --force leaves them"
+    ),
+}

@@ -1,0 +1,239 @@
+"""containerd runs its containers through the runtime: what `ctr` asks for arrives, and nothing stays behind.
+
+RUNTIME names the runtime, by path or name; without it, the installed pyocirun.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from integration.engines.containerd import TOOLS, Containerd, eventually
+
+STATUS_OF_TERM = 3
+
+other_words = pytest.mark.xfail(
+    Path(os.environ.get("RUNTIME", "")).name == "crun", reason="crun words these errors in its own way", strict=True
+)
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Containerd]:
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if os.geteuid() != 0:
+        missing.append("root")
+    if not (runtime := _runtime()):
+        missing.append("a runtime")
+    if missing:
+        _missing(", ".join(missing))
+    containerd = Containerd(runtime)
+    yield containerd
+    containerd.stop()
+
+
+@pytest.fixture
+def engine(daemon: Containerd) -> Iterator[Containerd]:
+    """containerd without a container, before and after the test."""
+    yield daemon
+    left = daemon.leftovers()
+    daemon.tidy()
+    assert not left, f"left behind: {left}"
+
+
+def _runtime() -> str:
+    """Path of the runtime under test; "" if there is none."""
+    beside = Path(sys.executable).with_name("pyocirun")
+    named = os.environ.get("RUNTIME") or (str(beside) if beside.exists() else "pyocirun")
+    return os.path.abspath(path) if (path := shutil.which(named)) else ""
+
+
+def _missing(what: str) -> None:
+    if os.environ.get("PYOCIRUN_MUST_WORK") == "1":
+        pytest.fail(f"{what} is missing, and PYOCIRUN_MUST_WORK=1")
+    pytest.skip(f"needs {what}")
+
+
+def _begin(engine: Containerd, container: str, *options: str) -> None:
+    result = engine.run(container, "wait", options=("--detach", "--null-io", *options))
+    assert result.returncode == 0, result.stderr
+
+
+def _end(engine: Containerd, container: str) -> None:
+    engine.ctr("task", "kill", "--signal", "SIGKILL", container)
+    eventually(lambda: engine.tasks().get(container) == "STOPPED", f"{container} is stopped")
+    engine.ctr("task", "delete", container)
+    engine.ctr("container", "delete", container)
+
+
+def test_stdout_and_stderr_arrive(engine: Containerd) -> None:
+    out = engine.run("out", "echo", "hello")
+    err = engine.run("err", "warn", "careful")
+
+    assert (out.returncode, out.stdout, out.stderr) == (0, "hello\n", "")
+    assert (err.returncode, err.stdout, err.stderr) == (0, "", "careful\n")
+
+
+def test_exit_code_arrives(engine: Containerd) -> None:
+    result = engine.run("seven", "exit", "7")
+
+    assert result.returncode == 7
+
+
+def test_environment_of_image_and_caller_arrives(engine: Containerd) -> None:
+    image = engine.run("image-env", "env", "FROM_IMAGE")
+    caller = engine.run("caller-env", "env", "GIVEN", options=("--rm", "--env", "GIVEN=x y"))
+
+    assert image.stdout == "yes\n"
+    assert caller.stdout == "x y\n"
+
+
+@other_words
+def test_message_of_a_command_that_is_not_there_arrives(engine: Containerd) -> None:
+    arguments = engine.run_arguments("nope")[:-1]
+
+    result = engine.ctr(*arguments, "/nope")
+
+    assert result.returncode != 0
+    assert 'exec: "/nope": stat /nope: no such file or directory' in result.stderr
+
+
+@other_words
+def test_message_of_a_command_that_may_not_be_executed_arrives(engine: Containerd) -> None:
+    arguments = engine.run_arguments("denied")[:-1]
+
+    result = engine.ctr(*arguments, "/etc")
+
+    assert result.returncode != 0
+    assert 'exec: "/etc":' in result.stderr
+    assert "directory" in result.stderr or "permission denied" in result.stderr
+
+
+@other_words
+def test_message_of_a_command_not_on_the_path_arrives(engine: Containerd) -> None:
+    arguments = engine.run_arguments("unfound")[:-1]
+
+    result = engine.ctr(*arguments, "unfound")
+
+    assert result.returncode != 0
+    assert 'exec: "unfound": executable file not found in $PATH' in result.stderr
+
+
+def test_detached_task_runs_until_it_is_killed(engine: Containerd) -> None:
+    _begin(engine, "held")
+    running = engine.tasks()
+
+    engine.ctr("task", "kill", "--signal", "SIGKILL", "held")
+    eventually(lambda: engine.tasks() == {"held": "STOPPED"}, "the task is stopped")
+    deleted = engine.ctr("task", "delete", "held")
+    engine.ctr("container", "delete", "held")
+
+    assert running == {"held": "RUNNING"}
+    assert "137" in deleted.stderr
+
+
+def test_signal_reaches_the_process_and_its_status_comes_back(engine: Containerd) -> None:
+    waiting = engine.ctr_begin(*engine.run_arguments("trap", "wait"))
+    assert waiting.stdout
+    assert waiting.stdout.readline() == "waiting\n"
+
+    killed = engine.ctr("task", "kill", "--signal", "SIGTERM", "trap")
+    waiting.communicate(timeout=60)
+
+    assert killed.returncode == 0
+    assert waiting.returncode == STATUS_OF_TERM
+
+
+def test_exec_runs_beside_init_and_gives_its_output_and_exit_code(engine: Containerd) -> None:
+    _begin(engine, "host")
+
+    result = engine.ctr("task", "exec", "--exec-id", "one", "host", "/box", "echo", "beside")
+    failing = engine.ctr("task", "exec", "--exec-id", "two", "host", "/box", "exit", "9")
+    _end(engine, "host")
+
+    assert (result.returncode, result.stdout) == (0, "beside\n")
+    assert failing.returncode == 9
+
+
+@other_words
+def test_message_of_a_failing_exec_arrives(engine: Containerd) -> None:
+    _begin(engine, "host")
+
+    result = engine.ctr("task", "exec", "--exec-id", "one", "host", "/nope")
+    state = engine.tasks()
+    _end(engine, "host")
+
+    assert result.returncode != 0
+    assert 'exec: "/nope": stat /nope: no such file or directory' in result.stderr
+    assert state == {"host": "RUNNING"}
+
+
+def test_processes_of_exec_end_with_init(engine: Containerd) -> None:
+    _begin(engine, "host")
+    beside = engine.ctr_begin("task", "exec", "--exec-id", "one", "host", "/box", "wait")
+    assert beside.stdout
+    assert beside.stdout.readline() == "waiting\n"
+
+    _end(engine, "host")
+    beside.communicate(timeout=60)
+
+    assert beside.returncode == 137
+
+
+def test_kill_of_a_stopped_task_says_that_it_is_not_found(engine: Containerd) -> None:
+    _begin(engine, "held")
+    engine.ctr("task", "kill", "--signal", "SIGKILL", "held")
+    eventually(lambda: engine.tasks() == {"held": "STOPPED"}, "the task is stopped")
+
+    again = engine.ctr("task", "kill", "--signal", "SIGTERM", "held")
+    _end(engine, "held")
+
+    assert again.returncode != 0
+    assert "not found" in again.stderr
+
+
+def test_id_can_be_used_again(engine: Containerd) -> None:
+    first = engine.run("again", "echo", "first")
+    second = engine.run("again", "echo", "second")
+
+    assert (first.stdout, second.stdout) == ("first\n", "second\n")
+
+
+def test_delete_of_a_task_that_runs_by_force(engine: Containerd) -> None:
+    _begin(engine, "held")
+
+    result = engine.ctr("task", "delete", "--force", "held")
+    tasks = engine.tasks()
+    engine.ctr("container", "delete", "held")
+
+    assert "137" in result.stderr
+    assert tasks == {}
+
+
+def test_memory_limit_reaches_the_cgroup(engine: Containerd) -> None:
+    _begin(engine, "small", "--memory-limit", str(32 << 20))
+
+    limits = [_first_line(path) for path in engine.cgroup_files("small", "memory.limit_in_bytes", "memory.max")]
+    _end(engine, "small")
+
+    assert limits == [str(32 << 20)]
+
+
+def test_five_at_once(engine: Containerd) -> None:
+    names = [f"five-{number}" for number in range(5)]
+
+    running = [engine.ctr_begin(*engine.run_arguments(name, "echo", name)) for name in names]
+    output = [each.communicate(timeout=60) for each in running]
+
+    assert output == [(f"{name}\n", "") for name in names]
+    assert [each.returncode for each in running] == [0] * 5
+
+
+def _first_line(path: str) -> str:
+    return Path(path).read_text().splitlines()[0]

@@ -1,0 +1,347 @@
+"""cgroup v1: where a container is placed, what reaches the kernel, and what is removed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from integration.harness import Bundle, Runtime, cgroup_of, cgroups, eventually, mount_at, requires, wait_for_orphan
+
+pytestmark = requires("cgroup1")
+
+HIERARCHIES = ("memory", "cpu", "cpuset", "pids", "devices", "freezer", "blkio")
+
+
+def _value(runtime: Runtime, id: str, file: str) -> str:
+    """A file of the container's cgroup, as the host sees it; the controller is the name's first part."""
+    controller = {"cpu.cfs_quota_us": "cpu"}.get(file, file.partition(".")[0])
+    return (cgroup_of(runtime.pid(id), controller) / file).read_text().strip()
+
+
+# ---- placement -----------------------------------------------------------------------------------
+
+
+def test_a_container_has_a_cgroup_of_its_own_everywhere(runtime: Runtime, bundle: Bundle) -> None:
+    id = runtime.created(bundle)
+    pid = runtime.pid(id)
+
+    for controller in HIERARCHIES:
+        path = cgroup_of(pid, controller)
+        assert path.name == id, controller
+        assert (path / "cgroup.procs").read_text().split() == [str(pid)], controller
+
+
+def test_an_absolute_path_begins_at_the_root(runtime: Runtime, bundle: Bundle) -> None:
+    id = runtime.new_id()
+    bundle.linux["cgroupsPath"] = f"/{id}-parent/child"
+
+    runtime.create(bundle, id=id).ok()
+
+    pid = runtime.pid(id)
+    assert cgroup_of(pid, "memory") == Path(f"/sys/fs/cgroup/memory/{id}-parent/child")
+    assert cgroup_of(pid, "pids") == Path(f"/sys/fs/cgroup/pids/{id}-parent/child")
+    runtime.delete(id).ok()
+    for path in [path for path in cgroups() if f"{id}-parent" in path]:
+        os.rmdir(path)
+
+
+def test_the_same_path_gives_the_same_place(runtime: Runtime, bundle: Bundle, other_bundle: Bundle) -> None:
+    name = runtime.new_id()
+    places = []
+    for one in (bundle, other_bundle):
+        one.linux["cgroupsPath"] = name
+        id = runtime.created(one)
+        places.append(cgroup_of(runtime.pid(id), "memory"))
+        runtime.delete(id).ok()
+
+    assert places[0] == places[1]
+
+
+def test_dots_in_the_path_do_not_lead_out(runtime: Runtime, bundle: Bundle) -> None:
+    id = runtime.new_id()
+    bundle.linux["cgroupsPath"] = f"/../../../{id}"
+
+    runtime.create(bundle, id=id).ok()
+
+    assert str(cgroup_of(runtime.pid(id), "memory")) == f"/sys/fs/cgroup/memory/{id}"
+
+
+def test_children_are_in_the_cgroup_of_the_container(runtime: Runtime, bundle: Bundle) -> None:
+    id = runtime.running(bundle, "fork", "3", "stay")
+
+    path = cgroup_of(runtime.pid(id), "pids")
+
+    eventually(lambda: len((path / "cgroup.procs").read_text().split()) == 4, "four processes")
+
+
+# ---- limits --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("resources", "file", "expected"),
+    [
+        ({"memory": {"limit": 64 << 20}}, "memory.limit_in_bytes", str(64 << 20)),
+        ({"memory": {"reservation": 32 << 20}}, "memory.soft_limit_in_bytes", str(32 << 20)),
+        ({"memory": {"swappiness": 7}}, "memory.swappiness", "7"),
+        ({"memory": {"limit": 64 << 20, "disableOOMKiller": True}}, "memory.oom_control", "oom_kill_disable 1"),
+        ({"cpu": {"shares": 512}}, "cpu.shares", "512"),
+        ({"cpu": {"quota": 20000, "period": 50000}}, "cpu.cfs_quota_us", "20000"),
+        ({"cpu": {"quota": 20000, "period": 50000}}, "cpu.cfs_period_us", "50000"),
+        ({"cpu": {"quota": -1}}, "cpu.cfs_quota_us", "-1"),
+        ({"cpu": {"cpus": "0"}}, "cpuset.cpus", "0"),
+        ({"cpu": {"mems": "0"}}, "cpuset.mems", "0"),
+        ({"pids": {"limit": 10}}, "pids.max", "10"),
+        ({"pids": {"limit": -1}}, "pids.max", "max"),
+        ({}, "pids.max", "max"),
+    ],
+)
+def test_a_limit_reaches_the_kernel(
+    runtime: Runtime, bundle: Bundle, resources: dict[str, object], file: str, expected: str
+) -> None:
+    bundle.linux["resources"].update(resources)
+
+    id = runtime.created(bundle)
+
+    assert _value(runtime, id, file).splitlines()[0] == expected
+
+
+def test_memory_without_a_limit_is_unlimited(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.linux["resources"]["memory"] = {"limit": -1}
+
+    id = runtime.created(bundle)
+
+    assert int(_value(runtime, id, "memory.limit_in_bytes")) > 1 << 60
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"), reason="the kernel counts no swap"
+)
+def test_memory_and_swap(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.linux["resources"]["memory"] = {"limit": 64 << 20, "swap": 128 << 20}
+
+    id = runtime.created(bundle)
+
+    assert _value(runtime, id, "memory.memsw.limit_in_bytes") == str(128 << 20)
+
+
+def test_a_cpuset_is_what_the_process_may_use(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.linux["resources"]["cpu"] = {"cpus": "0"}
+
+    id = runtime.created(bundle)
+
+    status = Path(f"/proc/{runtime.pid(id)}/status").read_text()
+    assert "Cpus_allowed_list:\t0\n" in status
+
+
+def test_the_pids_limit_stops_forks(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.linux["resources"]["pids"] = {"limit": 4}
+    id = runtime.new_id()
+    output = runtime.create(bundle.args("fork", "20", "stay"), id=id).ok()
+
+    runtime.start(id).ok()
+
+    assert eventually(lambda: output.stdout, "the number of forks") == "3\n"
+
+
+def test_the_memory_limit_kills(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.linux["resources"]["memory"] = {"limit": 16 << 20, "swap": 16 << 20}
+    if not os.path.exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"):
+        del bundle.linux["resources"]["memory"]["swap"]
+
+    result = runtime.run(bundle.args("alloc", "64"))
+
+    assert result.status == 137
+
+
+def test_a_process_within_its_memory_limit_lives(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.linux["resources"]["memory"] = {"limit": 16 << 20}
+
+    assert runtime.run(bundle.args("alloc", "8")).ok().stdout == "ok\n"
+
+
+def test_a_memory_limit_that_is_far_too_low_is_an_error_or_a_kill(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.linux["resources"]["memory"] = {"limit": 4096}
+
+    result = runtime.run(bundle.args("exit", "0"))
+
+    assert result.status != 0
+    assert runtime.traces() == []
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [{"cpu": {"quota": 10}}, {"cpu": {"cpus": "4000"}}, {"memory": {"swappiness": 500}}, {"cpu": {"period": 1}}],
+)
+def test_a_limit_that_the_kernel_refuses_is_an_error_and_leaves_nothing(
+    runtime: Runtime, bundle: Bundle, resources: dict[str, object]
+) -> None:
+    bundle.linux["resources"].update(resources)
+
+    result = runtime.create(bundle)
+
+    result.fails()
+    assert runtime.traces() == []
+
+
+# ---- devices -------------------------------------------------------------------------------------
+
+
+def _open(runtime: Runtime, bundle: Bundle, major: int, minor: int, mode: str) -> str:
+    """What comes of opening a device of the config. /dev/kmsg (1:11) is on every host, and needs CAP_SYSLOG."""
+    bundle.linux["devices"] = [{"path": "/dev/mine", "type": "c", "major": major, "minor": minor}]
+    for name in ("bounding", "permitted", "effective"):
+        bundle.process["capabilities"][name] = ["CAP_SYSLOG"]
+    return runtime.run(bundle.args("open", mode, "/dev/mine")).stdout.strip()
+
+
+def test_a_device_without_a_rule_is_denied(runtime: Runtime, bundle: Bundle) -> None:
+    assert _open(runtime, bundle, 1, 11, "r") == "EPERM"
+
+
+@pytest.mark.parametrize("name", ["null", "zero", "full", "random", "urandom"])
+def test_the_default_devices_are_allowed(runtime: Runtime, bundle: Bundle, name: str) -> None:
+    assert runtime.run(bundle.args("open", "rw", f"/dev/{name}")).ok().stdout == "ok\n"
+
+
+@pytest.mark.parametrize(
+    ("access", "mode", "outcome"), [("rwm", "rw", "ok"), ("r", "r", "ok"), ("r", "w", "EPERM"), ("w", "r", "EPERM")]
+)
+def test_a_rule_allows_what_it_says(runtime: Runtime, bundle: Bundle, access: str, mode: str, outcome: str) -> None:
+    rule = {"allow": True, "type": "c", "major": 1, "minor": 11, "access": access}
+    bundle.linux["resources"]["devices"].append(rule)
+
+    assert _open(runtime, bundle, 1, 11, mode) == outcome
+
+
+def test_a_rule_may_stand_for_all_minors(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.linux["resources"]["devices"].append({"allow": True, "type": "c", "major": 1, "access": "rw"})
+
+    assert _open(runtime, bundle, 1, 11, "r") == "ok"
+
+
+def test_all_devices_may_be_allowed(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.linux["resources"]["devices"] = [{"allow": True, "access": "rwm"}]
+
+    assert _open(runtime, bundle, 1, 11, "r") == "ok"
+
+
+def test_a_node_may_be_made_but_not_opened(runtime: Runtime, bundle: Bundle) -> None:
+    for name in ("bounding", "permitted", "effective"):
+        bundle.process["capabilities"][name] = ["CAP_MKNOD", "CAP_SYSLOG"]
+    id = runtime.running(bundle)
+
+    assert runtime.exec(id, "mknod", "/dev/shm/../kmsg", "c", "1", "11").stdout == "ok\n"
+    assert runtime.exec(id, "open", "r", "/dev/kmsg").stdout == "EPERM\n"
+
+
+def test_exec_is_bound_by_the_same_rules(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.linux["devices"] = [{"path": "/dev/mine", "type": "c", "major": 1, "minor": 11}]
+    id = runtime.running(bundle)
+
+    assert runtime.exec(id, "open", "w", "/dev/mine").stdout == "EPERM\n"
+
+
+# ---- removal -------------------------------------------------------------------------------------
+
+
+def test_delete_removes_the_cgroups(runtime: Runtime, bundle: Bundle) -> None:
+    id = runtime.created(bundle)
+
+    runtime.delete(id).ok()
+
+    assert not [path for path in cgroups() if id in path]
+
+
+def test_delete_removes_cgroups_below(runtime: Runtime, bundle: Bundle) -> None:
+    id = runtime.created(bundle)
+    for controller in ("memory", "pids"):
+        (cgroup_of(runtime.pid(id), controller) / "a/b").mkdir(parents=True)
+
+    runtime.delete(id).ok()
+
+    assert not [path for path in cgroups() if id in path]
+
+
+def test_delete_keeps_the_cgroup_above(runtime: Runtime, bundle: Bundle) -> None:
+    parent = Path(f"/sys/fs/cgroup/memory/{runtime.prefix}-above")
+    parent.mkdir()
+    bundle.linux["cgroupsPath"] = f"/{parent.name}/child"
+    id = runtime.created(bundle)
+
+    runtime.delete(id).ok()
+
+    kept = parent.exists()
+    for path in [path for path in cgroups() if parent.name in path]:
+        os.rmdir(path)
+    assert kept
+
+
+def test_the_oom_kill_of_a_child_leaves_the_container_running(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.linux["resources"]["memory"] = {"limit": 16 << 20}
+    id = runtime.running(bundle)
+
+    assert runtime.exec(id, "alloc", "64").status == 137
+    assert runtime.status(id) == "running"
+
+
+# ---- the cgroup mount ----------------------------------------------------------------------------
+
+CGROUP_MOUNT = ("nosuid", "noexec", "nodev", "relatime")
+
+
+@pytest.mark.parametrize("with_namespace", [False, True])
+def test_a_cgroup_mount_shows_the_cgroups_of_the_container(
+    runtime: Runtime, bundle: Bundle, with_namespace: bool
+) -> None:
+    if with_namespace:
+        bundle.with_namespace("cgroup")
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", (*CGROUP_MOUNT, "ro"))
+    bundle.linux["resources"]["memory"] = {"limit": 64 << 20}
+    bundle.linux["resources"]["pids"] = {"limit": 20}
+
+    report = runtime.run(bundle).report
+
+    assert mount_at(report, "/sys/fs/cgroup")["fstype"] == "tmpfs"
+    assert mount_at(report, "/sys/fs/cgroup/memory")["fstype"] == "cgroup"
+    assert report["limits"]["memory/memory.limit_in_bytes"] == str(64 << 20)
+    assert report["limits"]["pids/pids.max"] == "20"
+
+
+@pytest.mark.parametrize("with_namespace", [False, True])
+def test_the_process_is_seen_in_the_cgroup_mount(runtime: Runtime, bundle: Bundle, with_namespace: bool) -> None:
+    if with_namespace:
+        bundle.with_namespace("cgroup")
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", (*CGROUP_MOUNT, "ro"))
+
+    result = runtime.run(bundle.args("cat", "/sys/fs/cgroup/pids/cgroup.procs"))
+
+    assert result.ok().stdout == "1\n"
+
+
+@pytest.mark.parametrize("with_namespace", [False, True])
+def test_a_readonly_cgroup_mount_cannot_be_written(runtime: Runtime, bundle: Bundle, with_namespace: bool) -> None:
+    if with_namespace:
+        bundle.with_namespace("cgroup")
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", (*CGROUP_MOUNT, "ro"))
+
+    assert runtime.run(bundle.args("mkdir", "/sys/fs/cgroup/pids/below")).stdout == "EROFS\n"
+    assert runtime.run(bundle.args("mkdir", "/sys/fs/cgroup/below")).stdout in ("EROFS\n", "EACCES\n")
+
+
+def test_a_writable_cgroup_mount_can(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.with_namespace("cgroup")
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", CGROUP_MOUNT)
+
+    assert runtime.run(bundle.args("mkdir", "/sys/fs/cgroup/pids/below")).ok().stdout == "ok\n"
+
+
+def test_init_is_in_its_cgroups_when_the_namespace_is_made(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.with_namespace("cgroup")
+    id = runtime.created(bundle.args("report"))
+    pid = runtime.pid(id)
+
+    assert all(cgroup_of(pid, controller).name == id for controller in HIERARCHIES)
+    runtime.start(id).ok()
+    wait_for_orphan(pid)

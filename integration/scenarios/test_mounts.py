@@ -1,0 +1,416 @@
+"""config.json's mounts: order, destinations, options, propagation."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from integration.harness import Bundle, Runtime, mount, mount_at, mounts, only, requires, umount
+
+MS_SHARED = 1 << 20
+
+
+def test_the_default_mounts(runtime: Runtime, bundle: Bundle) -> None:
+    report = runtime.run(bundle).report
+
+    seen = {target: mount_at(report, target)["fstype"] for target in ("/proc", "/dev", "/dev/pts", "/dev/shm", "/sys")}
+    assert seen == {"/proc": "proc", "/dev": "tmpfs", "/dev/pts": "devpts", "/dev/shm": "tmpfs", "/sys": "sysfs"}
+    assert mount_at(report, "/dev/mqueue")["fstype"] == "mqueue"
+    assert {"ro", "nosuid", "nodev", "noexec"} <= set(mount_at(report, "/sys")["options"])
+    assert report["dev"]["shm"]["mode"] == 0o1777
+
+
+def test_the_root_is_the_rootfs_and_nothing_of_the_host_is_seen(runtime: Runtime, bundle: Bundle) -> None:
+    report = runtime.run(bundle).report
+
+    targets = [line.split()[4] for line in report["mounts"]]
+    assert targets[0] == "/"
+    assert mount_at(report, "/")["root"].endswith("/bundle/rootfs")
+    assert all(target == "/" or target.startswith(("/proc", "/dev", "/sys")) for target in targets)
+
+
+# ---- destinations --------------------------------------------------------------------------------
+
+
+def test_a_missing_directory_is_made(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.mount("/made/for/it", "tmpfs")
+
+    report = runtime.run(bundle).report
+
+    assert mount_at(report, "/made/for/it")["fstype"] == "tmpfs"
+    assert (bundle.rootfs / "made/for/it").is_dir()
+
+
+def test_a_missing_file_is_made_for_a_file(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    (place / "note").write_text("from outside")
+    bundle.bind(place / "note", "/some/note")
+
+    result = runtime.run(bundle.args("cat", "/some/note"))
+
+    assert result.ok().stdout == "from outside"
+    assert (bundle.rootfs / "some/note").read_text() == ""
+
+
+def test_mounts_are_made_in_order(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    (place / "source/inner").mkdir(parents=True)
+    bundle.mount("/mnt", "tmpfs", "first")
+    bundle.bind(place / "source", "/mnt/bound")
+    bundle.mount("/mnt/bound/inner", "tmpfs", "third")
+
+    report = runtime.run(bundle).report
+
+    targets = [line.split()[4] for line in report["mounts"]]
+    assert [target for target in targets if target.startswith("/mnt")] == ["/mnt", "/mnt/bound", "/mnt/bound/inner"]
+
+
+def test_a_later_mount_covers_an_earlier_one(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.mount("/mnt", "tmpfs", "first")
+    bundle.mount("/mnt", "tmpfs", "second")
+
+    assert mount_at(runtime.run(bundle).report, "/mnt")["source"] == "second"
+
+
+@pytest.mark.parametrize("link", ["/etc/inner", "etc/inner", "../../../../etc/inner", "/../../etc/inner"])
+def test_a_link_in_the_destination_stays_in_the_rootfs(runtime: Runtime, bundle: Bundle, link: str) -> None:
+    (bundle.rootfs / "etc/inner").mkdir()
+    os.symlink(link, bundle.rootfs / "link")
+    bundle.mount("/link", "tmpfs", "here")
+
+    assert mount_at(runtime.run(bundle).report, "/etc/inner")["source"] == "here"
+
+
+def test_a_dangling_link_is_made_within_the_rootfs(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    outside = place / "outside"
+    os.symlink(outside, bundle.rootfs / "link")
+    bundle.mount("/link/below", "tmpfs", "here")
+
+    runtime.run(bundle)
+
+    assert not outside.exists()
+
+
+def test_dots_in_the_destination_stay_in_the_rootfs(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    bundle.mount("/../../../escaped", "tmpfs", "here")
+
+    result = runtime.run(bundle)
+
+    assert not any("escaped" in line for line in mounts())
+    if result.status == 0:
+        assert mount_at(result.report, "/escaped")["source"] == "here"
+
+
+def test_a_mount_on_the_root_itself_is_refused_or_seen(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.mount("/", "tmpfs")
+
+    runtime.create(bundle)
+
+    assert not any(str(bundle.rootfs) in line for line in mounts())
+
+
+# ---- bind mounts ---------------------------------------------------------------------------------
+
+
+def test_a_bind_mount_is_writable(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    (place / "shared").mkdir()
+    bundle.bind(place / "shared", "/mnt")
+
+    runtime.run(bundle.args("write", "/mnt/file", "hello")).ok()
+
+    assert (place / "shared/file").read_text() == "hello"
+
+
+def test_a_readonly_bind_mount_is_not(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    (place / "shared").mkdir()
+    bundle.bind(place / "shared", "/mnt", "ro")
+
+    result = runtime.run(bundle.args("write", "/mnt/file", "hello"))
+
+    assert (result.status, result.stdout) == (1, "EROFS\n")
+    assert list((place / "shared").iterdir()) == []
+
+
+def test_a_source_is_relative_to_the_bundle(runtime: Runtime, bundle: Bundle) -> None:
+    (bundle.path / "data").mkdir()
+    (bundle.path / "data/note").write_text("relative")
+    bundle.bind("data", "/mnt")
+
+    assert runtime.run(bundle.args("cat", "/mnt/note")).ok().stdout == "relative"
+
+
+@pytest.mark.parametrize(("option", "seen"), [("bind", False), ("rbind", True)])
+def test_mounts_below_come_along_with_rbind_alone(
+    runtime: Runtime, bundle: Bundle, place: Path, option: str, seen: bool
+) -> None:
+    (place / "tree/below").mkdir(parents=True)
+    mount("below", place / "tree/below", "tmpfs")
+    bundle.mount("/mnt", "bind", str(place / "tree"), (option,))
+
+    report = runtime.run(bundle).report
+
+    assert any(line.split()[4] == "/mnt/below" for line in report["mounts"]) is seen
+
+
+def test_options_of_a_bind_mount(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    (place / "shared").mkdir()
+    bundle.bind(place / "shared", "/mnt", "nosuid", "nodev", "noexec", "noatime")
+
+    seen = mount_at(runtime.run(bundle).report, "/mnt")["options"]
+
+    assert {"rw", "nosuid", "nodev", "noexec", "noatime"} <= set(seen)
+
+
+def test_a_bind_mount_leaves_the_options_of_its_source_alone(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    (place / "source").mkdir()
+    mount("source", place / "source", "tmpfs")
+    before = [line for line in mounts() if str(place / "source") in line]
+    bundle.bind(place / "source", "/mnt", "ro", "nosuid")
+
+    runtime.run(bundle).ok()
+
+    assert [line for line in mounts() if str(place / "source") in line] == before
+
+
+def test_a_bind_mount_keeps_the_restrictions_of_its_source_in_a_user_namespace(
+    runtime: Runtime, bundle: Bundle, place: Path
+) -> None:
+    (place / "source").mkdir()
+    mount("source", place / "source", "tmpfs", flags=2 | 4 | 8, data="mode=755")
+    bundle.map_users(100000)
+    bundle.bind(place / "source", "/mnt", "ro")
+
+    seen = mount_at(runtime.run(bundle).report, "/mnt")["options"]
+
+    assert {"ro", "nosuid", "nodev", "noexec"} <= set(seen)
+
+
+def test_a_source_behind_a_closed_directory_works_in_a_user_namespace(
+    runtime: Runtime, bundle: Bundle, place: Path
+) -> None:
+    (place / "closed").mkdir(mode=0o700)
+    (place / "closed/source").mkdir(mode=0o755)
+    (place / "closed/source/note").write_text("through")
+    bundle.map_users(100000)
+    bundle.bind(place / "closed/source", "/mnt")
+
+    assert runtime.run(bundle.args("cat", "/mnt/note")).ok().stdout == "through"
+
+
+def test_a_bind_mount_takes_no_options_of_a_filesystem(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    bundle.bind(place, "/mnt", "size=64k")
+
+    runtime.create(bundle).fails("bind mounts cannot have any filesystem-specific options applied")
+    assert runtime.traces() == []
+
+
+def test_the_type_of_a_bind_mount_is_ignored(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    (place / "note").write_text("x")
+    bundle.mount("/note", "none", str(place / "note"), ("bind",))
+
+    assert runtime.run(bundle.args("cat", "/note")).ok().stdout == "x"
+
+
+def test_a_recursive_readonly_bind_reaches_mounts_below(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    (place / "tree/below").mkdir(parents=True)
+    mount("below", place / "tree/below", "tmpfs")
+    bundle.bind(place / "tree", "/mnt", "rbind", "rro")
+
+    report = runtime.run(bundle).report
+
+    assert "ro" in mount_at(report, "/mnt")["options"]
+    assert "ro" in mount_at(report, "/mnt/below")["options"]
+
+
+# ---- options -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "present", "absent"),
+    [
+        ("ro", "ro", "rw"),
+        ("nosuid", "nosuid", ""),
+        ("nodev", "nodev", ""),
+        ("noexec", "noexec", ""),
+        ("noatime", "noatime", "relatime"),
+        ("relatime", "relatime", ""),
+        ("strictatime", "rw", "relatime"),
+        ("nodiratime", "nodiratime", ""),
+    ],
+)
+def test_an_option_of_a_mount(runtime: Runtime, bundle: Bundle, option: str, present: str, absent: str) -> None:
+    bundle.mount("/mnt", "tmpfs", "tmpfs", (option,))
+
+    seen = mount_at(runtime.run(bundle).report, "/mnt")["options"]
+
+    assert present in seen
+    assert absent not in seen
+
+
+@pytest.mark.parametrize(("option", "flag"), [("sync", "sync"), ("dirsync", "dirsync"), ("lazytime", "lazytime")])
+def test_an_option_of_a_superblock(runtime: Runtime, bundle: Bundle, option: str, flag: str) -> None:
+    bundle.mount("/mnt", "tmpfs", "tmpfs", (option,))
+
+    seen = mount_at(runtime.run(bundle).report, "/mnt")
+
+    assert flag in seen["super_options"]
+
+
+def test_symlinks_may_be_forbidden(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.mount("/mnt", "tmpfs", "tmpfs", ("nosymfollow",))
+
+    assert "nosymfollow" in mount_at(runtime.run(bundle).report, "/mnt")["options"]
+
+
+def test_the_last_of_two_options_wins(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.mount("/mnt", "tmpfs", "tmpfs", ("ro", "nosuid", "rw", "suid"))
+
+    seen = mount_at(runtime.run(bundle).report, "/mnt")["options"]
+
+    assert "rw" in seen
+    assert "nosuid" not in seen
+
+
+def test_other_options_go_to_the_filesystem(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.mount("/mnt", "tmpfs", "tmpfs", ("size=64k", "mode=711", "uid=3"))
+
+    seen = mount_at(runtime.run(bundle).report, "/mnt")["super_options"]
+
+    assert {"size=64k", "mode=711", "uid=3"} <= set(seen)
+
+
+def test_a_tmpfs_takes_the_mode_of_its_directory(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.mount("/tmp", "tmpfs")
+
+    seen = json.loads(runtime.run(bundle.args("stat", "/tmp")).ok().stdout)
+
+    assert seen["/tmp"]["mode"] == 0o1777
+
+
+def test_a_readonly_tmpfs_is_readonly(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.mount("/mnt", "tmpfs", "tmpfs", ("ro",))
+
+    assert runtime.run(bundle.args("write", "/mnt/file", "x")).stdout == "EROFS\n"
+
+
+# ---- propagation ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("private", ""),
+        ("shared", "shared:"),
+        ("slave", "master:"),
+        ("unbindable", "unbindable"),
+        ("rprivate", ""),
+        ("rshared", "shared:"),
+        ("rslave", "master:"),
+    ],
+)
+def test_propagation_of_a_mount(runtime: Runtime, bundle: Bundle, place: Path, option: str, expected: str) -> None:
+    (place / "source").mkdir()
+    mount("source", place / "source", "tmpfs")
+    mount("", place / "source", flags=MS_SHARED)
+    bundle.linux["rootfsPropagation"] = "rshared" if "shared" in option else "rslave"
+    bundle.bind(place / "source", "/mnt", "rbind", option)
+
+    fields = mount_at(runtime.run(bundle).report, "/mnt")["propagation"]
+
+    assert any(field.startswith(expected) for field in fields) if expected else fields == []
+
+
+def test_a_slave_mount_receives_and_does_not_send(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    source = place / "source"
+    (source / "from-host").mkdir(parents=True)
+    mount("source", source, "tmpfs")
+    mount("", source, flags=MS_SHARED)
+    (source / "from-host").mkdir()
+    (source / "from-container").mkdir()
+    bundle.bind(source, "/mnt", "rbind", "rslave")
+    for name in ("bounding", "permitted", "effective"):
+        bundle.process["capabilities"][name] = ["CAP_SYS_ADMIN"]
+    id = runtime.running(bundle)
+
+    mount("late", source / "from-host", "tmpfs")
+    runtime.exec(id, "mount-tmpfs", "/mnt/from-container").ok()
+
+    seen = runtime.exec(id, "report").report["mounts"]
+    assert any(line.split()[4] == "/mnt/from-host" for line in seen)
+    assert any(line.split()[4] == "/mnt/from-container" for line in seen)
+    assert not any(line.split()[4] == str(source / "from-container") for line in mounts())
+
+
+def test_a_shared_mount_sends(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    source = place / "source"
+    source.mkdir()
+    mount("source", source, "tmpfs")
+    mount("", source, flags=MS_SHARED)
+    (source / "from-container").mkdir()
+    bundle.bind(source, "/mnt", "rbind", "rshared")
+    bundle.linux["rootfsPropagation"] = "rshared"
+    for name in ("bounding", "permitted", "effective"):
+        bundle.process["capabilities"][name] = ["CAP_SYS_ADMIN"]
+    id = runtime.running(bundle)
+
+    runtime.exec(id, "mount-tmpfs", "/mnt/from-container").ok()
+
+    assert any(line.split()[4] == str(source / "from-container") for line in mounts())
+    umount(source / "from-container")
+
+
+def test_a_private_mount_neither_sends_nor_receives(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    source = place / "source"
+    source.mkdir()
+    mount("source", source, "tmpfs")
+    mount("", source, flags=MS_SHARED)
+    (source / "from-host").mkdir()
+    bundle.bind(source, "/mnt", "rbind", "rprivate")
+    id = runtime.running(bundle)
+
+    mount("late", source / "from-host", "tmpfs")
+
+    assert not any(line.split()[4] == "/mnt/from-host" for line in runtime.exec(id, "report").report["mounts"])
+
+
+# ---- refusals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("destination", ["/proc/1", "/proc/sys", "/proc/self/attr"])
+def test_a_mount_inside_proc_is_refused(runtime: Runtime, bundle: Bundle, place: Path, destination: str) -> None:
+    bundle.bind(place, destination)
+
+    runtime.create(bundle).fails("cannot be mounted because it is inside /proc")
+    assert runtime.traces() == []
+
+
+def test_a_few_files_of_proc_may_be_covered(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    (place / "meminfo").write_text("MemTotal: 1 kB\n")
+    bundle.bind(place / "meminfo", "/proc/meminfo")
+
+    assert runtime.run(bundle.args("cat", "/proc/meminfo")).ok().stdout == "MemTotal: 1 kB\n"
+
+
+def test_only_a_procfs_may_be_mounted_on_proc(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    bundle.bind(place, "/proc")
+
+    runtime.create(bundle).fails("cannot be mounted because it is not of type proc")
+    assert runtime.traces() == []
+
+
+@only("pyocirun")
+def test_a_refused_mount_is_named_with_the_reason(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.mount("/mnt", "tmpfs", "tmpfs", ("size=nonsense",))
+
+    result = runtime.create(bundle)
+
+    result.fails("/mnt", "nvalid argument")
+    assert runtime.traces() == []
+
+
+@requires("mqueue")
+def test_mqueue_belongs_to_the_ipc_namespace(runtime: Runtime, bundle: Bundle) -> None:
+    report = runtime.run(bundle.args("ls", "/dev/mqueue")).ok()
+
+    assert json.loads(report.stdout) == {"/dev/mqueue": {}}
