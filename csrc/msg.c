@@ -35,7 +35,9 @@ static int send_message(struct run *r, int fd)
 		struct k_cmsghdr header;
 		int fd;
 		int padding;
-	} control = { { sizeof(struct k_cmsghdr) + sizeof(int), SOL_SOCKET_LEVEL, SCM_RIGHTS_TYPE }, fd, 0 };
+	} control = { { sizeof(struct k_cmsghdr) + sizeof(int), SOL_SOCKET_LEVEL, SCM_RIGHTS_TYPE },
+		      fd,
+		      0 };
 	struct k_iovec part = { &r->message, MESSAGE_HEADER + (size_t)r->message.length };
 	struct k_msghdr message = { .iov = &part, .iov_length = 1 };
 	int sent;
@@ -101,7 +103,8 @@ static int take_fds(struct run *r, const struct k_msghdr *message, const struct 
 
 	if (message->control_length < sizeof(*control))
 		return 0;
-	if (control->level != SOL_SOCKET_LEVEL || control->type != SCM_RIGHTS_TYPE || control->length < sizeof(*control))
+	if (control->level != SOL_SOCKET_LEVEL || control->type != SCM_RIGHTS_TYPE ||
+	    control->length < sizeof(*control))
 		return -EPROTO;
 	count = (control->length - sizeof(*control)) / sizeof(int);
 	if (count > MAX_SLOTS - r->slot_count)
@@ -119,7 +122,10 @@ int receive_go(struct run *r)
 		char bytes[sizeof(struct k_cmsghdr) + MAX_FDS_A_MESSAGE * sizeof(int)];
 	} control;
 	struct k_iovec part = { &r->message, sizeof(r->message) };
-	struct k_msghdr message = { .iov = &part, .iov_length = 1, .control = &control, .control_length = sizeof(control) };
+	struct k_msghdr message = { .iov = &part,
+				    .iov_length = 1,
+				    .control = &control,
+				    .control_length = sizeof(control) };
 	int length;
 
 	do
@@ -129,7 +135,8 @@ int receive_go(struct run *r)
 		leave(1); /* the parent is dead, and nobody is left to tell */
 	if (length < 0)
 		return at(r, STEP_PROTOCOL, length);
-	if ((size_t)length < MESSAGE_HEADER || r->message.kind != MESSAGE_GO || r->message.index != r->op->index)
+	if ((size_t)length < MESSAGE_HEADER || r->message.kind != MESSAGE_GO ||
+	    r->message.index != r->op->index)
 		return at(r, STEP_PROTOCOL, -EPROTO);
 	if (r->message.length != (size_t)length - MESSAGE_HEADER)
 		return at(r, STEP_PROTOCOL, -EPROTO);
@@ -161,7 +168,8 @@ int wait_at_gate(struct run *r)
 	while (length == -EINTR || length == -EAGAIN);
 	if (length < 0)
 		return at(r, STEP_READ, length);
-	if ((size_t)length < MESSAGE_HEADER || r->message.kind != MESSAGE_GO || r->message.index != r->op->index)
+	if ((size_t)length < MESSAGE_HEADER || r->message.kind != MESSAGE_GO ||
+	    r->message.index != r->op->index)
 		return at(r, STEP_PROTOCOL, -EPROTO);
 	return 0;
 }

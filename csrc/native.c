@@ -112,7 +112,8 @@ int pyo_sealed_memfd(const char *name, const char *data, size_t size, int execut
 	if (fd < 0)
 		return fd;
 	error = write_all(fd, data, size);
-	if (!error && fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+	if (!error &&
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
 		error = -errno;
 	if (!error)
 		error = result(lseek(fd, 0, SEEK_SET));
@@ -215,14 +216,15 @@ int pyo_launch(int executable, uint64_t flags, const int *fds, int count, int pr
 
 	if (count < 3 || count > MAX_LAUNCH_FDS || preserve < 0)
 		return -EINVAL;
-	stack = mmap(NULL, LAUNCH_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	stack = mmap(NULL, LAUNCH_STACK, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	if (stack == MAP_FAILED)
 		return -errno;
 	/* No handler of the parent may run in the child on the parent's memory. nsexec empties the mask again. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	pid = clone(in_child, stack + LAUNCH_STACK, (int)(flags | CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD), &launch,
-		    pidfd);
+	pid = clone(in_child, stack + LAUNCH_STACK,
+		    (int)(flags | CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD), &launch, pidfd);
 	if (pid < 0)
 		pid = -errno;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -272,9 +274,10 @@ int pyo_receive(int fd, char *data, size_t size, int *received)
 		char bytes[CMSG_SPACE(sizeof(int))];
 	} control;
 	struct iovec part = { data, size };
-	struct msghdr message = {
-		.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)
-	};
+	struct msghdr message = { .msg_iov = &part,
+				  .msg_iovlen = 1,
+				  .msg_control = control.bytes,
+				  .msg_controllen = sizeof(control.bytes) };
 	struct cmsghdr *head;
 	ssize_t length;
 
@@ -339,7 +342,8 @@ int pyo_wait(int pidfd, int block, int *status)
 	int error;
 
 	do
-		error = waitid((idtype_t)P_PIDFD, (id_t)pidfd, &about, WEXITED | __WALL | (block ? 0 : WNOHANG));
+		error = waitid((idtype_t)P_PIDFD, (id_t)pidfd, &about,
+			       WEXITED | __WALL | (block ? 0 : WNOHANG));
 	while (error < 0 && errno == EINTR && block);
 	if (error < 0)
 		return -errno;
@@ -366,7 +370,8 @@ int pyo_mount_setattr(int fd, uint64_t set, uint64_t clear, uint64_t propagation
 	return result(syscall(CALL_MOUNT_SETATTR, fd, "", flags, &attributes, sizeof(attributes)));
 }
 
-int pyo_mount(const char *source, const char *target, const char *fstype, uint64_t flags, const char *data)
+int pyo_mount(const char *source, const char *target, const char *fstype, uint64_t flags,
+	      const char *data)
 {
 	return result(mount(source, target, fstype, flags, data));
 }

@@ -7,10 +7,10 @@
  * things up are Python's: what is decided here is only how one operation is done safely.
  */
 
-#include <linux/mman.h>
 #include <asm/signal.h>
 #include <asm/stat.h>
 #include <linux/close_range.h>
+#include <linux/mman.h>
 #include <linux/prctl.h>
 #include <linux/time.h>
 
@@ -83,7 +83,8 @@ static int map_plan(struct run *r, int fd, uint32_t *bad)
 	struct stat about;
 	long base;
 
-	if (sys2(__NR_fstat, fd, &about) < 0 || about.st_size <= 0 || about.st_size > PLAN_MAX_BYTES)
+	if (sys2(__NR_fstat, fd, &about) < 0 || about.st_size <= 0 ||
+	    about.st_size > PLAN_MAX_BYTES)
 		return -EPROTO;
 	base = sys6(__NR_mmap, 0, (long)about.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	sys1(__NR_close, fd);
@@ -114,7 +115,8 @@ static void map_stamps(struct run *r)
 
 	if (slot == UINT32_MAX)
 		return;
-	base = sys6(__NR_mmap, 0, PLAN_MAX_OPS * 8, PROT_READ | PROT_WRITE, MAP_SHARED, r->slots[slot], 0);
+	base = sys6(__NR_mmap, 0, PLAN_MAX_OPS * 8, PROT_READ | PROT_WRITE, MAP_SHARED,
+		    r->slots[slot], 0);
 	if (base > 0 || base < -4096)
 		r->stamps = (uint64_t *)base;
 }
@@ -147,7 +149,13 @@ static void run_plan(struct run *r)
 
 void start(const long *stack)
 {
-	struct run run = { .socket = -1, .report = -1, .gate = -1, .root = -1, .null = -1, .covered = -1, .state_fd = -1 };
+	struct run run = { .socket = -1,
+			   .report = -1,
+			   .gate = -1,
+			   .root = -1,
+			   .null = -1,
+			   .covered = -1,
+			   .state_fd = -1 };
 	struct run *r = &run;
 	const char *const *argv = (const char *const *)(stack + 1);
 	uint32_t bad = UINT32_MAX;
@@ -173,7 +181,8 @@ void start(const long *stack)
 }
 
 #if defined(__x86_64__)
-__asm__(".global _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall start\n\thlt\n");
+__asm__(".global _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall "
+	"start\n\thlt\n");
 #elif defined(__aarch64__)
 __asm__(".global _start\n_start:\n\tmov x29, #0\n\tmov x30, #0\n\tmov x0, sp\n\tb start\n");
 #endif

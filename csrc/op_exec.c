@@ -31,7 +31,9 @@ static int is_executable(const char *path)
 	if ((about.st_mode & S_IFMT) == S_IFDIR)
 		return -EACCES;
 	error = sys4(439 /* faccessat2 */, AT_FDCWD, path, ACCESS_EXECUTE, ACCESS_EFFECTIVE);
-	if (error == -ENOSYS || error == -EPERM) /* an old kernel, or a profile older than the call: let execve decide */
+	if (error == -ENOSYS ||
+	    error ==
+		    -EPERM) /* an old kernel, or a profile older than the call: let execve decide */
 		return about.st_mode & 0111 ? 0 : -EACCES;
 	return error;
 }
@@ -95,7 +97,8 @@ int op_resolve(struct run *r, struct cursor *c)
 }
 
 /* Never returns on success; the caller reports the error. State JSON is the input, both outputs go to one file. */
-static int become_hook(struct run *r, const char *path, const uint64_t *args, const uint64_t *env, int output, int dir)
+static int become_hook(struct run *r, const char *path, const uint64_t *args, const uint64_t *env,
+		       int output, int dir)
 {
 	int input = r->state_fd;
 	int error = sys2(__NR_setpgid, 0, 0);
@@ -122,10 +125,12 @@ static int become_hook(struct run *r, const char *path, const uint64_t *args, co
 /*
  * Starts the hook in a process group of its own. Returns its pid once execve has happened (the pipe closed), or -errno.
  */
-static int start_hook(struct run *r, const char *path, const uint64_t *args, const uint64_t *env, int output, int dir,
-		      int *pidfd)
+static int start_hook(struct run *r, const char *path, const uint64_t *args, const uint64_t *env,
+		      int output, int dir, int *pidfd)
 {
-	struct k_clone_args clone = { .flags = CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)pidfd, .exit_signal = SIGCHLD };
+	struct k_clone_args clone = { .flags = CLONE_PIDFD,
+				      .pidfd = (uint64_t)(uintptr_t)pidfd,
+				      .exit_signal = SIGCHLD };
 	int ends[2];
 	int problem = 0;
 	int pid = at(r, STEP_CREATE, sys2(__NR_pipe2, ends, O_CLOEXEC));
@@ -168,7 +173,8 @@ static int await_hook(int pid, int pidfd, uint64_t timeout_ms, int *status)
 	while (timeout_ms && !timed_out) {
 		struct k_pollfd wait = { pidfd, POLLIN, 0 };
 		int64_t left = until - now_ms();
-		struct k_timespec limit = { left > 0 ? left / 1000 : 0, left > 0 ? left % 1000 * 1000000 : 0 };
+		struct k_timespec limit = { left > 0 ? left / 1000 : 0,
+					    left > 0 ? left % 1000 * 1000000 : 0 };
 
 		result = sys5(__NR_ppoll, &wait, 1, &limit, NULL, 0);
 		if (result > 0)
@@ -235,7 +241,8 @@ int op_hook(struct run *r, struct cursor *c)
 }
 
 /* Replaces what the environment says of HOME, if it says anything, by what was looked up. */
-static const char *const *with_home(struct run *r, const uint64_t *env, const char **to, size_t room)
+static const char *const *with_home(struct run *r, const uint64_t *env, const char **to,
+				    size_t room)
 {
 	const char *const *from = (const char *const *)(const void *)(env + 1);
 	size_t count = 0;

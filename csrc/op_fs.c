@@ -97,7 +97,8 @@ static int make_directory(struct run *r, const char *path, uint64_t resolve)
 		char kept = *end;
 
 		*end = 0;
-		parent = at(r, STEP_OPEN, open_in_root(r, *part ? part : "/", O_PATH | O_DIRECTORY, resolve));
+		parent = at(r, STEP_OPEN,
+			    open_in_root(r, *part ? part : "/", O_PATH | O_DIRECTORY, resolve));
 		*end = kept;
 		if (parent < 0)
 			return parent;
@@ -160,7 +161,8 @@ static int propagate(struct run *r, int fd, const uint64_t *list)
 {
 	for (uint64_t i = 1; i <= list[0]; i++) {
 		uint64_t type = list[i] & ~(uint64_t)MS_REC;
-		int error = at(r, STEP_MOUNT_SETATTR, set_attributes(fd, 0, 0, type, (list[i] & MS_REC) != 0));
+		int error = at(r, STEP_MOUNT_SETATTR,
+			       set_attributes(fd, 0, 0, type, (list[i] & MS_REC) != 0));
 
 		if (error < 0)
 			return error;
@@ -193,11 +195,14 @@ int op_rootfs(struct run *r, struct cursor *c)
 
 	if (slot != NO_FD && slot >= r->slot_count)
 		return at(r, STEP_PROTOCOL, -EPROTO);
-	place = at(r, STEP_OPEN, openat2(AT_FDCWD, slot == NO_FD ? path : "/", O_PATH | O_DIRECTORY, 0, 0));
+	place = at(r, STEP_OPEN,
+		   openat2(AT_FDCWD, slot == NO_FD ? path : "/", O_PATH | O_DIRECTORY, 0, 0));
 	if (place < 0)
 		return place;
 	if (slot == NO_FD) {
-		opened = at(r, STEP_OPEN_TREE, sys3(NR_OPEN_TREE, place, "", TREE_FLAGS | AT_EMPTY_PATH | AT_RECURSIVE));
+		opened = at(
+			r, STEP_OPEN_TREE,
+			sys3(NR_OPEN_TREE, place, "", TREE_FLAGS | AT_EMPTY_PATH | AT_RECURSIVE));
 		if (opened < 0)
 			return opened;
 	}
@@ -256,7 +261,9 @@ int op_mount(struct run *r, struct cursor *c)
 	if (!error && bits & MOUNT_COPY_MODE) {
 		error = at(r, STEP_STAT, sys2(__NR_fstat, place, &about));
 		if (!error)
-			error = at(r, STEP_MOUNT, with_mode(options, sizeof(options), about.st_mode & 07777, data));
+			error = at(
+				r, STEP_MOUNT,
+				with_mode(options, sizeof(options), about.st_mode & 07777, data));
 		data = options;
 	}
 	if (!error)
@@ -312,7 +319,8 @@ int op_bind(struct run *r, struct cursor *c)
 	if (!error && bits & BIND_PROC_ONLY)
 		error = at(r, STEP_FSTYPE, must_be_procfs(tree));
 	if (!error && (set || clear))
-		error = at(r, STEP_MOUNT_SETATTR, set_attributes(tree, set, clear, 0, (bits & ATTR_RECURSIVE) != 0));
+		error = at(r, STEP_MOUNT_SETATTR,
+			   set_attributes(tree, set, clear, 0, (bits & ATTR_RECURSIVE) != 0));
 	if (error)
 		return error;
 	place = is_directory(&about) ? make_directory(r, target, 0) : make_file(r, target);
@@ -333,7 +341,8 @@ int op_attributes(struct run *r, struct cursor *c)
 
 	if (fd < 0)
 		return fd;
-	return at(r, STEP_MOUNT_SETATTR, set_attributes(fd, set, clear, 0, (bits & ATTR_RECURSIVE) != 0));
+	return at(r, STEP_MOUNT_SETATTR,
+		  set_attributes(fd, set, clear, 0, (bits & ATTR_RECURSIVE) != 0));
 }
 
 /* node "suuuu": path, mode with type, device number, uid, gid. */
@@ -353,8 +362,10 @@ int op_node(struct run *r, struct cursor *c)
 		return parent;
 	error = sys4(__NR_mknodat, parent, name, mode, device);
 	if (error == -EEXIST) {
-		error = at(r, STEP_STAT, sys4(__NR_newfstatat, parent, name, &about, AT_SYMLINK_NOFOLLOW));
-		if (!error && ((about.st_mode & S_IFMT) != (mode & S_IFMT) || about.st_rdev != device))
+		error = at(r, STEP_STAT,
+			   sys4(__NR_newfstatat, parent, name, &about, AT_SYMLINK_NOFOLLOW));
+		if (!error &&
+		    ((about.st_mode & S_IFMT) != (mode & S_IFMT) || about.st_rdev != device))
 			error = at(r, STEP_VERIFY, -EEXIST);
 		return error;
 	}
@@ -393,14 +404,18 @@ int op_sysctl(struct run *r, struct cursor *c)
 	const char *value = take_str(c);
 	struct stat about;
 	auto_fd file = -1;
-	auto_fd proc = at(r, STEP_OPEN, openat2(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS));
+	auto_fd proc = at(r, STEP_OPEN,
+			  openat2(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS));
 	int written;
 
 	if (proc < 0)
 		return proc;
-	if (must_be_procfs(proc) || sys2(__NR_fstat, proc, &about) || about.st_ino != PROC_ROOT_INODE)
+	if (must_be_procfs(proc) || sys2(__NR_fstat, proc, &about) ||
+	    about.st_ino != PROC_ROOT_INODE)
 		return at(r, STEP_VERIFY, -EXDEV);
-	file = at(r, STEP_OPEN, openat2(proc, path, O_WRONLY, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS));
+	file = at(r, STEP_OPEN,
+		  openat2(proc, path, O_WRONLY, 0,
+			  RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS));
 	if (file < 0)
 		return file;
 	written = at(r, STEP_WRITE, sys3(__NR_write, file, value, text_length(value)));
@@ -441,7 +456,8 @@ int op_pivot_root(struct run *r, struct cursor *c)
 	if (!error)
 		error = at(r, STEP_CHDIR, sys1(__NR_fchdir, old));
 	if (!error)
-		error = at(r, STEP_MOUNT, sys5(__NR_mount, NULL, ".", NULL, MS_SLAVE | MS_REC, NULL));
+		error = at(r, STEP_MOUNT,
+			   sys5(__NR_mount, NULL, ".", NULL, MS_SLAVE | MS_REC, NULL));
 	if (!error)
 		error = at(r, STEP_UMOUNT, sys2(__NR_umount2, ".", MOUNT_DETACH));
 	return error ? error : open_new_root(r);
@@ -500,7 +516,8 @@ int is_null_device(int fd)
 {
 	struct stat about;
 
-	return !sys2(__NR_fstat, fd, &about) && (about.st_mode & S_IFMT) == S_IFCHR && about.st_rdev == NULL_DEVICE;
+	return !sys2(__NR_fstat, fd, &about) && (about.st_mode & S_IFMT) == S_IFCHR &&
+	       about.st_rdev == NULL_DEVICE;
 }
 
 /* The container's own /dev/null: no link on the way, and really the device (CVE-2025-31133). */
@@ -510,7 +527,8 @@ int open_null(struct run *r)
 
 	if (r->null >= 0)
 		return r->null;
-	fd = at(r, STEP_OPEN, open_in_root(r, "/dev/null", O_PATH | O_NOFOLLOW, RESOLVE_NO_SYMLINKS));
+	fd = at(r, STEP_OPEN,
+		open_in_root(r, "/dev/null", O_PATH | O_NOFOLLOW, RESOLVE_NO_SYMLINKS));
 	if (fd < 0)
 		return fd;
 	r->null = fd;
@@ -519,13 +537,16 @@ int open_null(struct run *r)
 
 static int clone_onto(struct run *r, int source, int place, uint64_t set)
 {
-	auto_fd tree = at(r, STEP_OPEN_TREE, sys3(NR_OPEN_TREE, source, "", TREE_FLAGS | AT_EMPTY_PATH));
+	auto_fd tree =
+		at(r, STEP_OPEN_TREE, sys3(NR_OPEN_TREE, source, "", TREE_FLAGS | AT_EMPTY_PATH));
 	int error;
 
 	if (tree < 0)
 		return tree;
 	error = set ? at(r, STEP_MOUNT_SETATTR, set_attributes(tree, set, 0, 0, 0)) : 0;
-	return error ? error : at(r, STEP_MOVE_MOUNT, sys5(NR_MOVE_MOUNT, tree, "", place, "", TO_DESCRIPTOR));
+	return error ? error
+		     : at(r, STEP_MOVE_MOUNT,
+			  sys5(NR_MOVE_MOUNT, tree, "", place, "", TO_DESCRIPTOR));
 }
 
 /* The first directory is covered by an empty read-only tmpfs, the others by the same one: one superblock serves all. */
@@ -537,7 +558,9 @@ static int cover_directory(struct run *r, const char *path, int place)
 		return clone_onto(r, r->covered, place, 0);
 	error = at(r, STEP_CHDIR, sys1(__NR_fchdir, place));
 	if (!error)
-		error = at(r, STEP_MOUNT, sys5(__NR_mount, "tmpfs", ".", "tmpfs", MS_RDONLY, "nr_blocks=1,nr_inodes=1"));
+		error = at(r, STEP_MOUNT,
+			   sys5(__NR_mount, "tmpfs", ".", "tmpfs", MS_RDONLY,
+				"nr_blocks=1,nr_inodes=1"));
 	if (!error)
 		error = at(r, STEP_CHDIR, sys1(__NR_chdir, "/"));
 	if (error)
@@ -585,11 +608,14 @@ int op_readonly_path(struct run *r, struct cursor *c)
 		return 0;
 	if (place < 0)
 		return place;
-	tree = at(r, STEP_OPEN_TREE, sys3(NR_OPEN_TREE, place, "", TREE_FLAGS | AT_EMPTY_PATH | AT_RECURSIVE));
+	tree = at(r, STEP_OPEN_TREE,
+		  sys3(NR_OPEN_TREE, place, "", TREE_FLAGS | AT_EMPTY_PATH | AT_RECURSIVE));
 	if (tree < 0)
 		return tree;
 	error = at(r, STEP_MOUNT_SETATTR, set_attributes(tree, MOUNT_ATTR_RDONLY, 0, 0, 0));
-	return error ? error : at(r, STEP_MOVE_MOUNT, sys5(NR_MOVE_MOUNT, tree, "", place, "", TO_DESCRIPTOR));
+	return error ? error
+		     : at(r, STEP_MOVE_MOUNT,
+			  sys5(NR_MOVE_MOUNT, tree, "", place, "", TO_DESCRIPTOR));
 }
 
 /* make_cwd "s" */

@@ -105,7 +105,8 @@ int op_unshare(struct run *r, struct cursor *c)
 int op_fork(struct run *r, struct cursor *c)
 {
 	int pidfd = -1;
-	struct k_clone_args args = { .flags = take_u64(c) | CLONE_PARENT | CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)&pidfd };
+	struct k_clone_args args = { .flags = take_u64(c) | CLONE_PARENT | CLONE_PIDFD,
+				     .pidfd = (uint64_t)(uintptr_t)&pidfd };
 	int pid = sys2(NR_CLONE3, &args, sizeof(args));
 
 	if (pid < 0)
@@ -141,7 +142,9 @@ int op_become_root(struct run *r, struct cursor *c)
 int op_oom_score_adj(struct run *r, struct cursor *c)
 {
 	const char *value = take_str(c);
-	auto_fd fd = at(r, STEP_OPEN, sys4(__NR_openat, -100, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0));
+	auto_fd fd =
+		at(r, STEP_OPEN,
+		   sys4(__NR_openat, -100, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0));
 	int written;
 
 	if (fd < 0)
@@ -164,7 +167,9 @@ int op_session(struct run *r, struct cursor *c)
 
 	(void)c;
 	error = sys0(__NR_setsid);
-	return error == -EPERM ? 0 : at(r, STEP_SETSID, error < 0 ? error : 0); /* EPERM: a leader already */
+	return error == -EPERM
+		       ? 0
+		       : at(r, STEP_SETSID, error < 0 ? error : 0); /* EPERM: a leader already */
 }
 
 /* keyring "s": its name. A kernel without keyrings (ENOSYS), or a profile that hides them, is no failure. */
@@ -188,7 +193,8 @@ int op_keyring(struct run *r, struct cursor *c)
 int op_loopback(struct run *r, struct cursor *c)
 {
 	struct ifreq request = { .ifr_ifrn.ifrn_name = "lo" };
-	auto_fd fd = at(r, STEP_SOCKET, sys3(__NR_socket, 2 /* AF_INET */, 2 /* SOCK_DGRAM */ | O_CLOEXEC, 0));
+	auto_fd fd = at(r, STEP_SOCKET,
+			sys3(__NR_socket, 2 /* AF_INET */, 2 /* SOCK_DGRAM */ | O_CLOEXEC, 0));
 
 	(void)c;
 	if (fd == -EAFNOSUPPORT)

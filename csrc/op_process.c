@@ -31,7 +31,8 @@ int op_home(struct run *r, struct cursor *c)
 {
 	auto_fd fd = open_in_root(r, "/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
 	struct stat about;
-	int regular = fd >= 0 && !sys2(__NR_fstat, fd, &about) && (about.st_mode & S_IFMT) == S_IFREG;
+	int regular =
+		fd >= 0 && !sys2(__NR_fstat, fd, &about) && (about.st_mode & S_IFMT) == S_IFREG;
 	int error = send_at(r, 0, regular ? fd : -1);
 
 	(void)c;
@@ -75,7 +76,8 @@ int op_reopen_null(struct run *r, struct cursor *c)
 
 		if (!is_null_device(fd))
 			continue;
-		own = open_in_root(r, "/dev/null", O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, RESOLVE_NO_SYMLINKS);
+		own = open_in_root(r, "/dev/null", O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
+				   RESOLVE_NO_SYMLINKS);
 		if (own == -ENOENT)
 			return 0;
 		if (own < 0 || !is_null_device(own)) {
@@ -99,7 +101,8 @@ int op_bounding(struct run *r, struct cursor *c)
 	uint64_t mask = take_u64(c);
 
 	for (unsigned int number = 0; number < 64; number++) {
-		int held = mask >> number & 1 ? 0 : sys5(__NR_prctl, PR_CAPBSET_READ, number, 0, 0, 0);
+		int held =
+			mask >> number & 1 ? 0 : sys5(__NR_prctl, PR_CAPBSET_READ, number, 0, 0, 0);
 		int error;
 
 		if (held < 0)
@@ -141,7 +144,8 @@ static int capability_call(long number, struct capability_sets *sets)
 {
 	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
 	struct __user_cap_data_struct data[2] = {
-		{ (uint32_t)sets->effective, (uint32_t)sets->permitted, (uint32_t)sets->inheritable },
+		{ (uint32_t)sets->effective, (uint32_t)sets->permitted,
+		  (uint32_t)sets->inheritable },
 		{ (uint32_t)(sets->effective >> 32), (uint32_t)(sets->permitted >> 32),
 		  (uint32_t)(sets->inheritable >> 32) },
 	};
@@ -184,9 +188,9 @@ int op_ambient(struct run *r, struct cursor *c)
 
 	sys5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
 	for (unsigned int number = 0; number < 64; number++) {
-		int error = mask >> number & 1 ?
-				    sys5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0) :
-				    0;
+		int error = mask >> number & 1 ? sys5(__NR_prctl, PR_CAP_AMBIENT,
+						      PR_CAP_AMBIENT_RAISE, number, 0, 0)
+					       : 0;
 
 		if (error)
 			warn(r, error, STEP_GRANT);

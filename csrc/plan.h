@@ -27,48 +27,48 @@
 #define NO_FD UINT64_MAX
 
 /*  op		name		signature */
-#define PLAN_OPS(OP)                          \
-	OP(CLONE, clone, "u")                 \
-	OP(SYNC, sync, "u")                   \
-	OP(JOIN, join, "uu")                  \
-	OP(UNSHARE, unshare, "u")             \
-	OP(FORK, fork, "u")                   \
-	OP(BECOME_ROOT, become_root, "u")     \
-	OP(OOM_SCORE_ADJ, oom_score_adj, "s") \
-	OP(UNDUMPABLE, undumpable, "")        \
-	OP(SESSION, session, "")              \
-	OP(KEYRING, keyring, "s")             \
-	OP(LOOPBACK, loopback, "")            \
-	OP(PROPAGATION, propagation, "su")    \
-	OP(ROOTFS, rootfs, "su")              \
-	OP(MOUNT, mount, "sssusnu")           \
-	OP(BIND, bind, "ssuuunu")             \
-	OP(ATTRIBUTES, attributes, "suuu")    \
-	OP(NODE, node, "suuuu")               \
-	OP(SYMLINK, symlink, "ssu")           \
-	OP(SYSCTL, sysctl, "ss")              \
-	OP(PIVOT_ROOT, pivot_root, "")        \
-	OP(MOVE_ROOT, move_root, "")          \
-	OP(CHROOT, chroot, "s")               \
+#define PLAN_OPS(OP)                                \
+	OP(CLONE, clone, "u")                       \
+	OP(SYNC, sync, "u")                         \
+	OP(JOIN, join, "uu")                        \
+	OP(UNSHARE, unshare, "u")                   \
+	OP(FORK, fork, "u")                         \
+	OP(BECOME_ROOT, become_root, "u")           \
+	OP(OOM_SCORE_ADJ, oom_score_adj, "s")       \
+	OP(UNDUMPABLE, undumpable, "")              \
+	OP(SESSION, session, "")                    \
+	OP(KEYRING, keyring, "s")                   \
+	OP(LOOPBACK, loopback, "")                  \
+	OP(PROPAGATION, propagation, "su")          \
+	OP(ROOTFS, rootfs, "su")                    \
+	OP(MOUNT, mount, "sssusnu")                 \
+	OP(BIND, bind, "ssuuunu")                   \
+	OP(ATTRIBUTES, attributes, "suuu")          \
+	OP(NODE, node, "suuuu")                     \
+	OP(SYMLINK, symlink, "ssu")                 \
+	OP(SYSCTL, sysctl, "ss")                    \
+	OP(PIVOT_ROOT, pivot_root, "")              \
+	OP(MOVE_ROOT, move_root, "")                \
+	OP(CHROOT, chroot, "s")                     \
 	OP(ROOT_PROPAGATION, root_propagation, "u") \
-	OP(REOPEN_NULL, reopen_null, "")      \
-	OP(MASK_PATH, mask_path, "s")         \
-	OP(READONLY_PATH, readonly_path, "s") \
-	OP(HOSTNAME, hostname, "s")           \
-	OP(DOMAINNAME, domainname, "s")       \
-	OP(UMASK, umask, "u")                 \
-	OP(HOME, home, "")                    \
-	OP(MAKE_CWD, make_cwd, "s")           \
-	OP(STDIO_OWNER, stdio_owner, "u")     \
-	OP(NO_NEW_PRIVS, no_new_privs, "")    \
-	OP(BOUNDING, bounding, "u")           \
-	OP(USER, user, "uunu")                \
-	OP(CAPABILITIES, capabilities, "uuu") \
-	OP(AMBIENT, ambient, "u")             \
-	OP(CWD, cwd, "su")                    \
-	OP(RESOLVE, resolve, "ss")            \
-	OP(HOOK, hook, "saauu")               \
-	OP(EXEC, exec, "aa")                  \
+	OP(REOPEN_NULL, reopen_null, "")            \
+	OP(MASK_PATH, mask_path, "s")               \
+	OP(READONLY_PATH, readonly_path, "s")       \
+	OP(HOSTNAME, hostname, "s")                 \
+	OP(DOMAINNAME, domainname, "s")             \
+	OP(UMASK, umask, "u")                       \
+	OP(HOME, home, "")                          \
+	OP(MAKE_CWD, make_cwd, "s")                 \
+	OP(STDIO_OWNER, stdio_owner, "u")           \
+	OP(NO_NEW_PRIVS, no_new_privs, "")          \
+	OP(BOUNDING, bounding, "u")                 \
+	OP(USER, user, "uunu")                      \
+	OP(CAPABILITIES, capabilities, "uuu")       \
+	OP(AMBIENT, ambient, "u")                   \
+	OP(CWD, cwd, "su")                          \
+	OP(RESOLVE, resolve, "ss")                  \
+	OP(HOOK, hook, "saauu")                     \
+	OP(EXEC, exec, "aa")                        \
 	OP(FINISH, finish, "")
 
 enum op_code {
@@ -79,51 +79,51 @@ enum op_code {
 };
 
 /* What failed inside an operation. Names go to Python through the cffi module. */
-#define PLAN_STEPS(STEP) \
-	STEP(NONE, "")                     \
-	STEP(PLAN, "plan")                 \
-	STEP(PROTOCOL, "protocol")         \
-	STEP(OPEN, "open")                 \
-	STEP(CREATE, "create")             \
-	STEP(MKDIR, "mkdir")               \
-	STEP(STAT, "stat")                 \
-	STEP(MOUNT, "mount")               \
-	STEP(OPEN_TREE, "open_tree")       \
-	STEP(MOVE_MOUNT, "move_mount")     \
+#define PLAN_STEPS(STEP)                     \
+	STEP(NONE, "")                       \
+	STEP(PLAN, "plan")                   \
+	STEP(PROTOCOL, "protocol")           \
+	STEP(OPEN, "open")                   \
+	STEP(CREATE, "create")               \
+	STEP(MKDIR, "mkdir")                 \
+	STEP(STAT, "stat")                   \
+	STEP(MOUNT, "mount")                 \
+	STEP(OPEN_TREE, "open_tree")         \
+	STEP(MOVE_MOUNT, "move_mount")       \
 	STEP(MOUNT_SETATTR, "mount_setattr") \
-	STEP(PIVOT_ROOT, "pivot_root")     \
-	STEP(UMOUNT, "umount2")            \
-	STEP(CHROOT, "chroot")             \
-	STEP(CHDIR, "chdir")               \
-	STEP(GETCWD, "getcwd")             \
-	STEP(MKNOD, "mknod")               \
-	STEP(SYMLINK, "symlink")           \
-	STEP(CHOWN, "chown")               \
-	STEP(CHMOD, "chmod")               \
-	STEP(WRITE, "write")               \
-	STEP(READ, "read")                 \
-	STEP(SETNS, "setns")               \
-	STEP(UNSHARE, "unshare")           \
-	STEP(CLONE, "clone3")              \
-	STEP(SETGROUPS, "setgroups")       \
-	STEP(SETGID, "setresgid")          \
-	STEP(SETUID, "setresuid")          \
-	STEP(CAPGET, "capget")             \
-	STEP(CAPSET, "capset")             \
-	STEP(PRCTL, "prctl")               \
-	STEP(SETSID, "setsid")             \
-	STEP(KEYCTL, "keyctl")             \
-	STEP(IOCTL, "ioctl")               \
-	STEP(SOCKET, "socket")             \
-	STEP(SETHOSTNAME, "sethostname")   \
+	STEP(PIVOT_ROOT, "pivot_root")       \
+	STEP(UMOUNT, "umount2")              \
+	STEP(CHROOT, "chroot")               \
+	STEP(CHDIR, "chdir")                 \
+	STEP(GETCWD, "getcwd")               \
+	STEP(MKNOD, "mknod")                 \
+	STEP(SYMLINK, "symlink")             \
+	STEP(CHOWN, "chown")                 \
+	STEP(CHMOD, "chmod")                 \
+	STEP(WRITE, "write")                 \
+	STEP(READ, "read")                   \
+	STEP(SETNS, "setns")                 \
+	STEP(UNSHARE, "unshare")             \
+	STEP(CLONE, "clone3")                \
+	STEP(SETGROUPS, "setgroups")         \
+	STEP(SETGID, "setresgid")            \
+	STEP(SETUID, "setresuid")            \
+	STEP(CAPGET, "capget")               \
+	STEP(CAPSET, "capset")               \
+	STEP(PRCTL, "prctl")                 \
+	STEP(SETSID, "setsid")               \
+	STEP(KEYCTL, "keyctl")               \
+	STEP(IOCTL, "ioctl")                 \
+	STEP(SOCKET, "socket")               \
+	STEP(SETHOSTNAME, "sethostname")     \
 	STEP(SETDOMAINNAME, "setdomainname") \
-	STEP(EXECVE, "execve")             \
-	STEP(ACCESS, "access")             \
-	STEP(LOOKUP, "lookup")             \
-	STEP(VERIFY, "verify")             \
-	STEP(WAIT, "wait")                 \
-	STEP(TIMEOUT, "timeout")           \
-	STEP(FSTYPE, "statfs")             \
+	STEP(EXECVE, "execve")               \
+	STEP(ACCESS, "access")               \
+	STEP(LOOKUP, "lookup")               \
+	STEP(VERIFY, "verify")               \
+	STEP(WAIT, "wait")                   \
+	STEP(TIMEOUT, "timeout")             \
+	STEP(FSTYPE, "statfs")               \
 	STEP(GRANT, "grant")
 
 enum step {
@@ -139,7 +139,8 @@ enum step {
 #define ATTR_RECURSIVE 4U
 #define BIND_OPTIONAL 8U
 #define MOUNT_COPY_MODE 16U /* tmpfs: the mode of the directory that it covers */
-#define BIND_PROC_ONLY 32U /* the source must be a procfs: anything else there would fake it (CVE-2019-16884) */
+#define BIND_PROC_ONLY \
+	32U /* the source must be a procfs: anything else there would fake it (CVE-2019-16884) */
 #define SYMLINK_REPLACE 1U
 #define CWD_TOLERANT 1U
 #define USER_KEEP_GROUPS 1U
@@ -147,20 +148,20 @@ enum step {
 
 struct plan_header {
 	uint64_t magic;
-	uint32_t size;		/* of the whole plan, in bytes */
+	uint32_t size; /* of the whole plan, in bytes */
 	uint32_t op_count;
-	uint32_t fd_count;	/* descriptors handed over at launch, after socket and plan */
-	uint32_t preserve_fds;	/* descriptors from 3 on that the container keeps */
-	uint32_t gate_slot;	/* which of them is the gate, and the report; UINT32_MAX: none */
+	uint32_t fd_count;     /* descriptors handed over at launch, after socket and plan */
+	uint32_t preserve_fds; /* descriptors from 3 on that the container keeps */
+	uint32_t gate_slot;    /* which of them is the gate, and the report; UINT32_MAX: none */
 	uint32_t report_slot;
-	uint32_t stamps_slot;	/* shared page for the start times of operations; UINT32_MAX: none */
+	uint32_t stamps_slot; /* shared page for the start times of operations; UINT32_MAX: none */
 	uint32_t reserved;
 };
 
 struct plan_op {
 	uint16_t code;
-	uint16_t index;		/* in the plan that a person sees: Python's own operations count too */
-	uint32_t fields;	/* offset of the fields, one word each */
+	uint16_t index;  /* in the plan that a person sees: Python's own operations count too */
+	uint32_t fields; /* offset of the fields, one word each */
 };
 
 struct plan {

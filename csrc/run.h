@@ -15,11 +15,11 @@ enum message_kind { MESSAGE_AT = 1, MESSAGE_GO, MESSAGE_WARN, MESSAGE_FAILED };
 
 struct message {
 	uint32_t kind;
-	uint32_t index;		/* of the operation in the plan */
-	int32_t error;		/* errno, positive */
+	uint32_t index; /* of the operation in the plan */
+	int32_t error;  /* errno, positive */
 	uint32_t step;
-	int64_t value;		/* AT of a fork: pid.  FAILED of a hook: its wait status */
-	uint64_t length;	/* of the payload */
+	int64_t value;   /* AT of a fork: pid.  FAILED of a hook: its wait status */
+	uint64_t length; /* of the payload */
 	char payload[MESSAGE_BYTES];
 };
 
@@ -28,24 +28,24 @@ struct message {
 struct run {
 	struct plan plan;
 	const struct plan_op *op;
-	int socket;		/* to the parent, until the gate; -1 afterwards */
-	int report;		/* the report FIFO, from the gate on; else -1 */
+	int socket; /* to the parent, until the gate; -1 afterwards */
+	int report; /* the report FIFO, from the gate on; else -1 */
 	int gate;
-	int root;		/* the container's root directory */
-	int null;		/* verified /dev/null of the container, for masks; -1: not opened yet */
-	int covered;		/* an empty read-only directory, mounted as the first mask of one; -1: none yet */
-	int first_fd;		/* of those that belong to nsexec and not to the container */
+	int root;    /* the container's root directory */
+	int null;    /* verified /dev/null of the container, for masks; -1: not opened yet */
+	int covered; /* an empty read-only directory, mounted as the first mask of one; -1: none yet */
+	int first_fd; /* of those that belong to nsexec and not to the container */
 	int undumpable;
 	enum step step;
-	int64_t value;		/* goes out with FAILED */
-	size_t tail_length;	/* likewise: the end of a hook's output */
+	int64_t value;      /* goes out with FAILED */
+	size_t tail_length; /* likewise: the end of a hook's output */
 	uint32_t slot_count;
 	int slots[MAX_SLOTS];
 	uint64_t *stamps;
-	int state_fd;		/* state JSON for hooks; -1: none came */
-	const char *executable;	/* what RESOLVE found */
+	int state_fd;           /* state JSON for hooks; -1: none came */
+	const char *executable; /* what RESOLVE found */
 	char executable_path[PATH_MAX_BYTES];
-	char home[HOME_BYTES];	/* "HOME=...", or "" */
+	char home[HOME_BYTES]; /* "HOME=...", or "" */
 	struct message message;
 };
 

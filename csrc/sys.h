@@ -128,7 +128,8 @@ static inline int sys_int(long number, long a, long b, long c, long d, long e)
 #define sys2(n, a, b) sys_int(n, SYS_ARG(a), SYS_ARG(b), 0, 0, 0)
 #define sys3(n, a, b, c) sys_int(n, SYS_ARG(a), SYS_ARG(b), SYS_ARG(c), 0, 0)
 #define sys4(n, a, b, c, d) sys_int(n, SYS_ARG(a), SYS_ARG(b), SYS_ARG(c), SYS_ARG(d), 0)
-#define sys5(n, a, b, c, d, e) sys_int(n, SYS_ARG(a), SYS_ARG(b), SYS_ARG(c), SYS_ARG(d), SYS_ARG(e))
+#define sys5(n, a, b, c, d, e) \
+	sys_int(n, SYS_ARG(a), SYS_ARG(b), SYS_ARG(c), SYS_ARG(d), SYS_ARG(e))
 
 static inline void close_fd(const int *fd)
 {

@@ -90,9 +90,12 @@ static int check_fields(const struct region *plan, const struct plan_op *op, uin
 		} else if (signature[i] == 'a' || signature[i] == 'n') {
 			if (offset < *next)
 				return -EPROTO;
-			error = signature[i] == 'a' ? check_strings(plan, &fields[i]) : check_numbers(plan, &fields[i]);
+			error = signature[i] == 'a' ? check_strings(plan, &fields[i])
+						    : check_numbers(plan, &fields[i]);
 			if (!error)
-				*next = offset + (*(uint64_t *)(void *)(plan->base + offset) + (signature[i] == 'a' ? 2 : 1)) * 8;
+				*next = offset + (*(uint64_t *)(void *)(plan->base + offset) +
+						  (signature[i] == 'a' ? 2 : 1)) *
+							 8;
 		}
 		if (error)
 			return error;
@@ -114,7 +117,8 @@ static int check_header(const struct plan_header *header, size_t size)
 		return -EPROTO;
 	if (header->stamps_slot != UINT32_MAX && header->stamps_slot >= header->fd_count)
 		return -EPROTO;
-	return (header->gate_slot == UINT32_MAX) == (header->report_slot == UINT32_MAX) ? 0 : -EPROTO;
+	return (header->gate_slot == UINT32_MAX) == (header->report_slot == UINT32_MAX) ? 0
+											: -EPROTO;
 }
 
 int plan_check(void *base, size_t size, struct plan *plan, uint32_t *bad)

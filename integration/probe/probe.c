@@ -3,7 +3,7 @@
  * probe: a static program that tells what a container looks like from inside.
  *
  *	probe			the whole report, as one JSON object (also: probe report ...)
- *	probe human		the same facts, as a short page for a person
+ *	probe human [stay]	the same facts, as a short page for a person
  *	probe MODE [ARGS]	one small act, see the table at the end of this file
  *
  * It reads with plain system calls where it can, so that most of the report is
@@ -508,7 +508,6 @@ static int mode_human(char **argv)
 	const char *value;
 	size_t i;
 
-	(void)argv;
 	uname(&uts);
 	printf("Inside the container\n");
 	snprintf(line, sizeof(line), "%d (parent %d)", getpid(), getppid());
@@ -542,6 +541,10 @@ static int mode_human(char **argv)
 			printf("  %-24s %s\n", name ? name + 1 : limit_files[i], value);
 		}
 	}
+	fflush(stdout);
+	if (argv[1] && !strcmp(argv[1], "stay"))
+		for (;;)
+			pause();
 	return 0;
 }
 

@@ -1,0 +1,73 @@
+# make demo	a first container, with what it sees and how long each step took
+# make test	everything that is checked: what CI runs
+#
+# Both install what is missing, see integration/prepare.sh, into the system (apt-get) and into .venv.
+
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find pyocirun csrc integration/probe -name '*.py' -o -name '*.pyi' -o -name '*.json' -o -name '*.[ch]')
+C_FILES := $(wildcard csrc/*.[ch] csrc/test/*.c integration/probe/*.c integration/bench/*.c integration/engines/*.c)
+PY_FILES := pyocirun csrc tests integration setup.py
+PYTEST := $(BIN)/python -m pytest -q -p no:cacheprovider
+RUNTIME ?= $(abspath $(BIN)/pyocirun)
+
+.PHONY: all demo test check format unit scenarios engines bench golden build system clean
+
+all: build
+
+demo: build
+	@$(BIN)/python -I integration/demo.py
+
+# Not prerequisites of each other: with -j they would disturb each other's machine.
+test: system build
+	$(MAKE) check
+	$(MAKE) unit
+	$(MAKE) scenarios
+	$(MAKE) engines
+
+check: system build
+	$(BIN)/ruff format --check --quiet $(PY_FILES)
+	$(BIN)/ruff check --quiet $(PY_FILES)
+	$(BIN)/mypy
+	clang-format --dry-run -Werror $(C_FILES)
+	$(MAKE) -C csrc/test check
+
+format:
+	$(BIN)/ruff format --quiet $(PY_FILES)
+	$(BIN)/ruff check --quiet --fix $(PY_FILES)
+	clang-format -i $(C_FILES)
+
+unit: build
+	$(PYTEST) tests
+
+scenarios: build
+	RUNTIME=$(RUNTIME) $(PYTEST) integration/scenarios
+
+engines: build
+	RUNTIME=$(RUNTIME) $(PYTEST) integration/engines
+
+bench: build
+	$(BIN)/python integration/bench/bench.py $(BENCH)
+
+golden: build
+	$(BIN)/python tests/golden/update.py
+
+build: $(VENV)/built
+
+$(VENV)/built: $(VENV)/ready $(SOURCES) setup.py
+	$(BIN)/pip install --quiet --no-build-isolation --no-deps --force-reinstall .
+	@touch $@
+
+$(VENV)/ready: pyproject.toml
+	integration/prepare.sh build
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check 'setuptools>=77' 'cffi>=1.16'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation '.[dev]'
+	@touch $@
+
+system:
+	integration/prepare.sh test
+
+clean:
+	rm -rf build *.egg-info $(VENV)

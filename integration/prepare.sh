@@ -1,0 +1,49 @@
+#!/bin/sh
+# Installs the Debian or Ubuntu packages that a purpose needs and this machine lacks; without root it says how.
+#
+#	prepare.sh build|test
+#
+# build: to build and run pyocirun.  test: also what its tests and checks use.
+set -eu
+
+packages="gcc libc6-dev libcap-dev libseccomp-dev python3-dev python3-venv"
+case "${1:-build}" in
+build) ;;
+test) packages="$packages busybox-static clang-format containerd" ;;
+*)
+	echo "usage: $0 build|test" >&2
+	exit 2
+	;;
+esac
+
+missing=""
+for package in $packages; do
+	case "$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null || true)" in
+	ii*) ;;
+	*) missing="$missing $package" ;;
+	esac
+done
+
+if [ -z "$missing" ]; then
+	exit 0
+fi
+if ! command -v apt-get >/dev/null; then
+	echo "pyocirun needs these Debian packages, or what your system calls them:$missing" >&2
+	exit 1
+fi
+if [ "$(id -u)" != 0 ]; then
+	echo "Some system packages are missing. Run this, then try again:" >&2
+	echo "    sudo apt-get install --no-install-recommends -y$missing" >&2
+	exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q
+# A service must not start because of us: the tests bring up their own.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	chmod 755 "$policy"
+	trap 'rm -f "$policy"' EXIT
+fi
+# shellcheck disable=SC2086
+apt-get install --no-install-recommends -y -q $missing
