@@ -6,7 +6,7 @@ import os
 
 from pyocirun.container import state as states
 from pyocirun.container.process import Process, open_process
-from pyocirun.errors import Error, StateError
+from pyocirun.errors import CgroupError, Error, StateError
 from pyocirun.record import replace
 
 TYPE_CHECKING = False
@@ -330,10 +330,21 @@ class Container:
         """Kill what is left, then the cgroup, then the state: so that what fails can be tried again."""
         if self.init is not None and not self.init.ended(0):
             self._kill_init(self.init)
-        empty_and_destroy(self.manager)
+        self._destroy_cgroup()
         if self._ours and self.init is not None:
             self._reap(self.init)
         directory.remove()
+
+    def _destroy_cgroup(self) -> None:
+        """With its init, everything in a pid namespace has ended, so there is nobody to look for in the cgroup."""
+        manager = self.manager
+        if "pid" in self._state.namespace_types and self._state.init_process_pid:
+            try:
+                manager.destroy()
+                return
+            except CgroupError:
+                pass  # somebody put another process there
+        empty_and_destroy(manager)
 
     def _kill_init(self, init: Process) -> None:
         try:

@@ -191,7 +191,7 @@ class Factory:
 
         absolute, data, spec = read_bundle(bundle or ".", config)
         if host is None:
-            host = probe()
+            host = probe(whole=bool(spec.linux.sysctl or spec.linux.rootfs_propagation))
         request = Request(
             id,
             absolute,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from array import array
+
 from pyocirun.errors import SpecError
 from pyocirun.plan.ops import WIRE, Plan, Slot
 from pyocirun.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyocirun.plan.ops import Field
+    from typing import Any
 
 MAGIC = 0x31306E75726F6379
 HEADER_SIZE = 40
@@ -60,10 +62,10 @@ def _slots(plan: Plan, stamps: bool) -> tuple[tuple[Slot, ...], tuple[Slot, ...]
     return tuple(launch), tuple(slot for slot in wanted if slot.late)
 
 
-def _header(plan: Plan, op_count: int, slots: dict[Slot, int], launch: int) -> list[tuple[int, int]]:
-    """(value, bytes) of the header's fields behind magic and size."""
+def _header(plan: Plan, op_count: int, slots: dict[Slot, int], launch: int) -> list[int]:
+    """The header's fields behind magic and size."""
     numbers = [slots.get(Slot(kind), NO_SLOT_32) for kind in ("gate", "report", "stamps")]
-    return [(op_count, 4), (launch, 4), (plan.preserve_fds, 4), *[(number, 4) for number in numbers], (0, 4)]
+    return [op_count, launch, plan.preserve_fds, *numbers, 0]
 
 
 class _Body:
@@ -74,55 +76,61 @@ class _Body:
         self.words: list[int] = []
         self.patches: list[tuple[int, int]] = []
         self.strings: dict[str, int] = {}
-        self.pool: list[bytes] = []
         self.pool_size = 0
 
     @property
     def end(self) -> int:
         return self.start + 8 * len(self.words)
 
-    def add(self, signature: str, fields: tuple[Field, ...]) -> None:
-        first = len(self.words)
-        self.words.extend([0] * len(signature))
-        for position, (kind, field) in enumerate(zip(signature, fields, strict=True), first):
+    def add(self, signature: str, fields: tuple[Any, ...]) -> None:
+        words = self.words
+        position = len(words)
+        words += [0] * len(signature)
+        for kind, field in zip(signature, fields, strict=True):
             if kind == "u":
-                self.words[position] = int(field)  # type: ignore[arg-type]
+                words[position] = field
             elif kind == "s":
-                self.patches.append((position, self._string(str(field))))
+                self.patches.append((position, self._string(field)))
             else:
-                self.words[position] = self.end
-                self._list(kind, field)  # type: ignore[arg-type]
+                words[position] = self.end
+                self._list(kind, field)
+            position += 1
 
-    def _list(self, kind: str, items: tuple[str, ...] | tuple[int, ...]) -> None:
+    def _list(self, kind: str, items: tuple[Any, ...]) -> None:
         self.words.append(len(items))
         if kind == "n":
-            self.words.extend(items)  # type: ignore[arg-type]
+            self.words += items
             return
         for item in items:
-            self.patches.append((len(self.words), self._string(str(item))))
+            self.patches.append((len(self.words), self._string(item)))
             self.words.append(0)
         self.words.append(0)
 
     def _string(self, text: str) -> int:
-        if text in self.strings:
-            return self.strings[text]
-        data = text.encode("utf-8", "surrogateescape")
-        if b"\0" in data:
-            raise SpecError(f"{text!r} contains a NUL character")
-        offset = self.pool_size
-        self.strings[text] = offset
-        self.pool.append(data)
-        self.pool_size += len(data) + 1
+        offset = self.strings.get(text)
+        if offset is None:
+            if "\0" in text:
+                raise SpecError(f"{text!r} contains a NUL character")
+            self.strings[text] = offset = self.pool_size
+            self.pool_size += 1 + (len(text) if text.isascii() else len(_bytes(text)))
         return offset
 
-    def finish(self, header: list[tuple[int, int]], table: list[int]) -> bytes:
+    def finish(self, header: list[int], table: list[int]) -> bytes:
         pool = self.end
         for position, offset in self.patches:
             self.words[position] = pool + offset
-        strings = b"\0".join([*self.pool, b""]) if self.pool else b"\0"
+        strings = _bytes("\0".join([*self.strings, ""])) or b"\0"
         size = pool + len(strings)
-        parts = [MAGIC.to_bytes(8, "little"), size.to_bytes(4, "little")]
-        parts += [value.to_bytes(width, "little") for value, width in header]
-        parts += [word.to_bytes(8, "little") for word in table]
-        parts += [word.to_bytes(8, "little") for word in self.words]
-        return b"".join([*parts, strings])
+        return b"".join([_words([MAGIC]), _halves([size, *header]), _words(table), _words(self.words), strings])
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _words(numbers: list[int]) -> bytes:
+    return array("Q", numbers).tobytes()
+
+
+def _halves(numbers: list[int]) -> bytes:
+    return array("I", numbers).tobytes()

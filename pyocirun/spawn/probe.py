@@ -16,14 +16,18 @@ OLDEST_KERNEL = (5, 10)
 NAMED = "name=systemd"
 
 
-def probe() -> Host:
-    """The host as the calling thread sees it now. Raises Error on a kernel that is too old."""
+def probe(*, whole: bool = True) -> Host:
+    """The host as the calling thread sees it now. Raises Error on a kernel that is too old.
+
+    whole: with the namespaces and all mountpoints, which few plans need; without, they are empty.
+    """
     kernel = _kernel(os.uname().release)
     if kernel < OLDEST_KERNEL:
         raise Error(
             f"Linux {kernel[0]}.{kernel[1]} is too old: pyocirun needs {OLDEST_KERNEL[0]}.{OLDEST_KERNEL[1]} or newer"
         )
-    mounts = [_mount(line) for line in _read("/proc/self/mountinfo").splitlines()]
+    lines = _read("/proc/self/mountinfo").splitlines()
+    mounts = [_mount(line) for line in lines if whole or " - cgroup" in line]
     own = own_cgroups(_read("/proc/self/cgroup"))
     unified = next(iter(_unified(mounts, own)), None)
     return Host(
@@ -36,8 +40,8 @@ def probe() -> Host:
         hierarchies=tuple(_hierarchies(mounts, own)),
         unified=unified,
         cgroup2_only=unified is not None and unified.mountpoint == "/sys/fs/cgroup",
-        namespaces=tuple((type, namespace_inode(f"/proc/thread-self/ns/{FILES[type]}")) for type in FILES),
-        mountpoints=tuple(mountpoint for mountpoint, _, _, _ in mounts),
+        namespaces=tuple((type, namespace_inode(f"/proc/thread-self/ns/{FILES[type]}")) for type in FILES if whole),
+        mountpoints=tuple(mountpoint for mountpoint, _, _, _ in mounts if whole),
     )
 
 
@@ -88,6 +92,8 @@ def _mount(line: str) -> tuple[str, str, str, str]:
 
 
 def _plain(path: str) -> str:
+    if "\\" not in path:
+        return path
     for escaped, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         path = path.replace(escaped, character)
     return path

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 SHOWN_FAULTS = 5
+RECENT = 16
 
 
 def read_bundle(bundle: str, config: str | dict[str, Any] | None = None) -> tuple[str, bytes, Spec]:
@@ -33,8 +34,7 @@ def read_bundle(bundle: str, config: str | dict[str, Any] | None = None) -> tupl
         data, what = read_file(os.path.join(bundle, CONFIG), CONFIG), CONFIG
     else:
         data, what = read_file(config, config), config
-    document = reader.load_json(data, what)
-    return bundle, data, checked(document, parse_config)
+    return bundle, data, _parsed(data, what)
 
 
 def rootfs_path(bundle: str, spec: Spec) -> str:
@@ -70,6 +70,20 @@ def checked(document: Any, parse: Callable[[Any], T], definition: str = "") -> T
         return parse(document)
     except SpecError as error:
         raise _with_all_faults(error, document, definition) from None
+
+
+_recent: dict[bytes, Spec] = {}
+
+
+def _parsed(data: bytes, what: str) -> Spec:
+    """The Spec of these bytes. A Spec is a value: whoever starts many containers of a kind gets the same one again."""
+    spec = _recent.get(data)
+    if spec is None:
+        spec = checked(reader.load_json(data, what), parse_config)
+        if len(_recent) >= RECENT:
+            _recent.clear()
+        _recent[data] = spec
+    return spec
 
 
 def _read(fd: int, what: str) -> bytes:
