@@ -9,7 +9,8 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find pyocirun csrc integration/probe -name '*.py' -o -name '*.pyi' -o -name '*.json' -o -name '*.[ch]')
 C_FILES := $(wildcard csrc/*.[ch] csrc/test/*.c integration/probe/*.c integration/bench/*.c integration/engines/*.c)
 PY_FILES := pyocirun csrc tests integration setup.py
-PYTEST := $(BIN)/python -m pytest -q -p no:cacheprovider
+# -P: `import pyocirun` finds the installed package and not the checkout, which lacks the C parts.
+PYTEST := $(BIN)/python -P -m pytest -q -p no:cacheprovider
 RUNTIME ?= $(abspath $(BIN)/pyocirun)
 
 .PHONY: all demo test check format unit scenarios engines bench golden build system clean

@@ -236,6 +236,20 @@ static int with_mode(char *to, size_t size, unsigned int mode, const char *data)
 }
 
 /*
+ * Nothing may be mounted inside procfs: it could fake what security modules rely on (CVE-2019-16884). The text of the
+ * target was looked at before; here it counts what a link of the image made of it.
+ */
+static int refuse_procfs(struct run *r, int place, uint64_t bits)
+{
+	struct statfs type;
+	int error = at(r, STEP_FSTYPE, sys2(__NR_fstatfs, place, &type));
+
+	if (!error && type.f_type == PROC_SUPER_MAGIC && !(bits & TARGET_IN_PROC))
+		error = at(r, STEP_VERIFY, -EXDEV);
+	return error;
+}
+
+/*
  * mount "sssusnu": source, target, fstype, MS_* flags, data, propagation, bits.
  * mount(2) on "." after fchdir(2): the target is a descriptor, and no path of it is walked again.
  */
@@ -257,7 +271,9 @@ int op_mount(struct run *r, struct cursor *c)
 
 	if (place < 0)
 		return place;
-	error = at(r, STEP_CHDIR, sys1(__NR_fchdir, place));
+	error = refuse_procfs(r, place, bits);
+	if (!error)
+		error = at(r, STEP_CHDIR, sys1(__NR_fchdir, place));
 	if (!error && bits & MOUNT_COPY_MODE) {
 		error = at(r, STEP_STAT, sys2(__NR_fstat, place, &about));
 		if (!error)
@@ -326,7 +342,10 @@ int op_bind(struct run *r, struct cursor *c)
 	place = is_directory(&about) ? make_directory(r, target, 0) : make_file(r, target);
 	if (place < 0)
 		return place;
-	error = at(r, STEP_MOVE_MOUNT, sys5(NR_MOVE_MOUNT, tree, "", place, "", TO_DESCRIPTOR));
+	error = refuse_procfs(r, place, bits);
+	if (!error)
+		error = at(r, STEP_MOVE_MOUNT,
+			   sys5(NR_MOVE_MOUNT, tree, "", place, "", TO_DESCRIPTOR));
 	return error ? error : propagate(r, tree, propagation);
 }
 

@@ -10,6 +10,8 @@
 
 #include "run.h"
 
+#define NO_ID UINT32_MAX
+
 struct capability_sets {
 	uint64_t effective;
 	uint64_t permitted;
@@ -126,6 +128,8 @@ int op_user(struct run *r, struct cursor *c)
 
 	if (list[0] > sizeof(groups) / sizeof(groups[0]))
 		return at(r, STEP_SETGROUPS, -EINVAL);
+	if (uid >= NO_ID || gid >= NO_ID) /* cut to 32 bits, it would be root, or no change */
+		return at(r, STEP_SETUID, -ERANGE);
 	for (uint64_t i = 0; i < list[0]; i++)
 		groups[i] = (uint32_t)list[i + 1];
 	if (!error && !(bits & USER_KEEP_GROUPS))

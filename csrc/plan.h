@@ -145,6 +145,7 @@ enum step {
 #define CWD_TOLERANT 1U
 #define USER_KEEP_GROUPS 1U
 #define HOOK_IN_ROOT 1U
+#define TARGET_IN_PROC 64U /* the target may be one of the files of procfs that may be covered */
 
 struct plan_header {
 	uint64_t magic;

@@ -7,7 +7,7 @@
 #include "plan.h"
 #include "sys.h"
 
-#define MAX_SLOTS 512
+#define MAX_SLOTS 4096
 #define HOME_BYTES 4096
 #define MESSAGE_BYTES 3072 /* below PIPE_BUF: a message through the report FIFO is never torn */
 

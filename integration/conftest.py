@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+# Behind site-packages: `pyocirun` is the installed one, which has its C parts.
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from integration.differences import KNOWN_DIFFERENCES
 from integration.harness import (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
+from pyocirun import files
 from pyocirun._native import ffi as _ffi
 from pyocirun._native import lib as _lib
 
@@ -71,7 +72,7 @@ def namespace_type(fd: int) -> int:
 
 def fs_type(path: str) -> int:
     """f_type of statfs(2)"""
-    return _checked(_lib.pyo_fs_type(os.fsencode(path)), path)
+    return _checked(_lib.pyo_fs_type(files.encode(path)), path)
 
 
 def prlimit(pid: int, resource: int, soft: int, hard: int) -> None:
@@ -101,7 +102,7 @@ def wait(pidfd: int, *, block: bool = True) -> int | None:
 
 def open_tree(path: str, *, recursive: bool) -> int:
     """A detached copy of the mount tree at a path. open_tree(2)"""
-    return _checked(_lib.pyo_open_tree(os.fsencode(path), recursive), path)
+    return _checked(_lib.pyo_open_tree(files.encode(path), recursive), path)
 
 
 def mount_setattr(fd: int, set: int, clear: int, propagation: int, *, recursive: bool) -> None:
@@ -111,7 +112,7 @@ def mount_setattr(fd: int, set: int, clear: int, propagation: int, *, recursive:
 
 def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
     """mount(2) in the caller's own mount namespace."""
-    paths = os.fsencode(source), os.fsencode(target)
+    paths = files.encode(source), files.encode(target)
     _checked(_lib.pyo_mount(*paths, fstype.encode(), flags, data.encode()), target)
 
 
@@ -137,5 +138,5 @@ def plan_check(data: bytes) -> bool:
 
 def _checked(result: int, path: str | None = None) -> int:
     if result < 0:
-        raise OSError(-result, os.strerror(-result), path)
+        raise OSError(-result, posix.strerror(-result), path)
     return result

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
+import posix
 import time
 
+from pyocirun import files
 from pyocirun.cgroup.devices import parse_list
 from pyocirun.cgroup.v1 import Now, Write, writes
 from pyocirun.errors import CgroupError
@@ -49,7 +50,7 @@ class V1Manager:
         return self._paths.get(controller, "")
 
     def exists(self) -> bool:
-        return any(os.path.isdir(directory) for directory in self._main())
+        return any(files.is_directory(directory) for directory in self._main())
 
     def create(self) -> list[str]:
         made: list[str] = []
@@ -223,20 +224,20 @@ class V1Manager:
             for write in writes:
                 if opened != (write.controller, write.file):
                     if fd >= 0:
-                        os.close(fd)
+                        posix.close(fd)
                     fd, opened = -1, (write.controller, write.file)
                     fd = self._open(write)
                 if fd < 0:
                     continue
                 try:
-                    os.write(fd, write.value.encode())
+                    posix.write(fd, write.value.encode())
                 except OSError as error:
                     if not (patient and write.late and error.errno == errno.EINVAL):
                         raise self._refused(write, error) from error
                     late.append(write)
         finally:
             if fd >= 0:
-                os.close(fd)
+                posix.close(fd)
         return late
 
     def _open(self, write: Write) -> int:
@@ -250,7 +251,7 @@ class V1Manager:
             )
         for name in (write.file, write.other) if write.other else (write.file,):
             try:
-                return os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+                return posix.open(f"{directory}/{name}", posix.O_WRONLY | posix.O_CLOEXEC)
             except FileNotFoundError as error:
                 missing = error
             except OSError as error:
@@ -409,49 +410,51 @@ _HINTS: dict[tuple[str, int], str] = {
 def _mkdir(directory: str, made: list[str]) -> bool:
     """Make `directory` and what is missing above it, noting what was made; False if it was there."""
     for _ in range(5):
+        made.append(directory)  # before it is there: a Ctrl-C may come in between
         try:
-            os.mkdir(directory, 0o755)
+            posix.mkdir(directory, 0o755)
         except FileExistsError:
+            made.pop()
             return False
         except FileNotFoundError:
             # Somebody may be removing the parent right now, so this is tried again.
-            _mkdir(os.path.dirname(directory), made)
+            made.pop()
+            _mkdir(files.parent(directory), made)
         else:
-            made.append(directory)
             return True
-    raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
+    raise OSError(errno.ENOENT, posix.strerror(errno.ENOENT), directory)
 
 
 def _fill_cpuset(directory: str, *, new: bool) -> None:
     """A cpuset begins without processors and nodes, and takes no process so; give it those of its parent."""
     for name in ("cpuset.cpus", "cpuset.mems"):
         if new or not _read(f"{directory}/{name}").strip():
-            _write(f"{directory}/{name}", _parent_cpuset(os.path.dirname(directory), name).encode())
+            _write(f"{directory}/{name}", _parent_cpuset(files.parent(directory), name).encode())
 
 
 def _parent_cpuset(directory: str, name: str) -> str:
     """The value of an ancestor, which is filled from the ones above it if it is empty. The topmost never is."""
     value = _read(f"{directory}/{name}")
     if not value.strip():
-        value = _parent_cpuset(os.path.dirname(directory), name)
+        value = _parent_cpuset(files.parent(directory), name)
         _write(f"{directory}/{name}", value.encode())
     return value
 
 
 def _write_procs(path: str, data: bytes) -> None:
     """Move a process. EINVAL is what a task that is still being forked gets."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
     try:
         for left in (4, 3, 2, 1, 0):
             try:
-                os.write(fd, data)
+                posix.write(fd, data)
                 return
             except OSError as error:
                 if error.errno != errno.EINVAL or not left:
-                    raise OSError(error.errno, os.strerror(error.errno or 0), path) from None
+                    raise OSError(error.errno, posix.strerror(error.errno or 0), path) from None
                 time.sleep(0.03)
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def _pids(directory: str) -> set[int]:
@@ -471,7 +474,7 @@ def _tree(directory: str) -> list[str]:
     found: list[str] = []
     try:
         # A cgroup's link count is 2 plus the cgroups in it, so most need no listing.
-        names = _below(directory) if os.stat(directory).st_nlink != 2 else []
+        names = _below(directory) if posix.stat(directory).st_nlink != 2 else []
     except OSError as error:
         if error.errno in _GONE:
             return found
@@ -483,17 +486,17 @@ def _tree(directory: str) -> list[str]:
 
 
 def _below(directory: str) -> list[str]:
-    with os.scandir(directory) as entries:
+    with posix.scandir(directory) as entries:
         return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
 def _rmdir(directory: str) -> bool:
     """Whether it is gone."""
     try:
-        os.rmdir(directory)
+        posix.rmdir(directory)
     except OSError as error:
         # A read-only mount answers EROFS even for what is not there.
-        return error.errno in _GONE or (error.errno == errno.EROFS and not os.path.exists(directory))
+        return error.errno in _GONE or (error.errno == errno.EROFS and not files.exists(directory))
     return True
 
 
@@ -509,10 +512,10 @@ def _still_there(left: list[str]) -> CgroupError:
             found |= _pids(below)
     code = 0
     try:
-        os.rmdir(left[0])
+        posix.rmdir(left[0])
     except OSError as error:
         code = error.errno or 0
-    reason = f"in use by {_names(sorted(found))}" if found else os.strerror(code)
+    reason = f"in use by {_names(sorted(found))}" if found else posix.strerror(code)
     return CgroupError(f"cannot remove cgroup {', '.join(left)}: {reason}", path=left[0], errno=code)
 
 
@@ -589,7 +592,7 @@ def _write_freezer(directory: str, state: str) -> None:
 
 def _signal(pid: int, signal: int) -> None:
     try:
-        os.kill(pid, signal)
+        posix.kill(pid, signal)
     except ProcessLookupError:
         pass
     except OSError as error:
@@ -604,28 +607,28 @@ def _number(path: str) -> str:
 
 
 def _read(path: str) -> str:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        data = os.read(fd, 4096)
+        data = posix.read(fd, 4096)
         if len(data) < 4096 - 256:  # less than a page: cgroup files never stop short of one before their end
             return data.decode()
-        while more := os.read(fd, 65536):
+        while more := posix.read(fd, 65536):
             data += more
         return data.decode()
     except OSError as error:
-        raise OSError(error.errno, os.strerror(error.errno or 0), path) from None
+        raise OSError(error.errno, posix.strerror(error.errno or 0), path) from None
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def _write(path: str, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
     try:
-        os.write(fd, data)
+        posix.write(fd, data)
     except OSError as error:
-        raise OSError(error.errno, os.strerror(error.errno or 0), path) from None
+        raise OSError(error.errno, posix.strerror(error.errno or 0), path) from None
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def _failed(error: OSError, what: str, path: str, controller: str, hint: str = "") -> CgroupError:

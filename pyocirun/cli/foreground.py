@@ -6,7 +6,7 @@ The module `signal` would import enum: the C module below it has all that is nee
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-import os
+import posix
 import select
 
 from pyocirun.errors import StateError
@@ -24,7 +24,7 @@ class Signals:
     """Catches this process's signals from now on, so that one which comes before there is a container is not lost."""
 
     def __init__(self) -> None:
-        self._caught, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._caught, write_end = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
         _signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         for number in range(1, 65):
             if number not in _KEPT:
@@ -35,7 +35,7 @@ class Signals:
 
         pid: not reaped yet.  wait: reaps it; exit status, or minus a signal.
         """
-        pidfd = os.pidfd_open(pid)
+        pidfd = posix.pidfd_open(pid)
         try:
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
@@ -47,10 +47,10 @@ class Signals:
                     return status if status >= 0 else 128 - status
                 self._handle(pid, forward)
         finally:
-            os.close(pidfd)
+            posix.close(pidfd)
 
     def _handle(self, pid: int, forward: Callable[[int], object]) -> None:
-        for number in os.read(self._caught, 4096):
+        for number in posix.read(self._caught, 4096):
             if number == _SIGCHLD:
                 _reap_orphans(pid)
                 continue
@@ -64,10 +64,10 @@ def _reap_orphans(pid: int) -> None:
     """Reap what has ended but process `pid`, whose status is another's to take."""
     while True:
         try:
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            ended = posix.waitid(posix.P_ALL, 0, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
             if ended is None or ended.si_pid in (0, pid):
                 return
-            os.waitid(os.P_PID, ended.si_pid, os.WEXITED | os.WNOHANG)
+            posix.waitid(posix.P_PID, ended.si_pid, posix.WEXITED | posix.WNOHANG)
         except ChildProcessError:
             return
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import posix
 import sys
 
+from pyocirun import files
 from pyocirun.cli import options
 
 TYPE_CHECKING = False
@@ -44,7 +45,7 @@ def entry() -> NoReturn:
         sys.stderr.flush()
     except (AttributeError, OSError):
         status = status or 1
-    os._exit(status)
+    posix._exit(status)
 
 
 class Session:
@@ -60,7 +61,7 @@ class Session:
 
     def understand(self, argv: list[str]) -> Call | None:
         """What `argv` asks for; None if it was help, which is printed now. Raises UsageError."""
-        call = None if options.COMPLETION in os.environ else options.parse(argv)
+        call = None if files.environment(options.COMPLETION) else options.parse(argv)
         if call is None:
             call = self._understand_slowly(argv)
             if call is None:
@@ -122,7 +123,7 @@ class Session:
         if given is None:
             return default_root(make=make)
         # POSIX keeps two leading slashes, and so does abspath.
-        root = "/" + os.path.abspath(given).lstrip("/")
+        root = "/" + files.absolute(given).lstrip("/")
         if root == "/" or not given:
             from pyocirun.errors import UsageError
 
@@ -161,19 +162,19 @@ def default_root(*, make: bool = False) -> str:
     make: make the user's own, mode 0700 and sticky, without which the XDG rules let it be cleaned away.
     Raises Error if that fails.
     """
-    runtime_dir = os.environ.get("XDG_RUNTIME_DIR", "")
+    runtime_dir = files.environment("XDG_RUNTIME_DIR")
     if not runtime_dir or not _is_user():
         return DEFAULT_ROOT
-    root = os.path.abspath(runtime_dir) + "/pyocirun"
+    root = files.absolute(runtime_dir) + "/pyocirun"
     if make:
         try:
-            os.makedirs(root, 0o700, exist_ok=True)
-            os.chmod(root, 0o1700)
+            files.make_directories(root, 0o700)
+            posix.chmod(root, 0o1700)
         except OSError as error:
             from pyocirun.errors import Error
 
             raise Error(
-                f"cannot make {root}: {os.strerror(error.errno or 0)}",
+                f"cannot make {root}: {posix.strerror(error.errno or 0)}",
                 errno=error.errno or 0,
                 path=root,
                 hint="the path in $XDG_RUNTIME_DIR must be writable by the user",
@@ -183,20 +184,20 @@ def default_root(*, make: bool = False) -> str:
 
 def _is_user() -> bool:
     """Not root, or root of a user namespace only, as rootless engines call."""
-    if os.geteuid() != 0:
+    if posix.geteuid() != 0:
         return True
-    return os.environ.get("USER") != "root" and _in_user_namespace()
+    return files.environment("USER") != "root" and _in_user_namespace()
 
 
 def _in_user_namespace() -> bool:
     try:
-        fd = os.open("/proc/self/uid_map", os.O_RDONLY | os.O_CLOEXEC)
+        fd = posix.open("/proc/self/uid_map", posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
         return False
     try:
-        return os.read(fd, 4096).split() != [b"0", b"0", b"4294967295"]
+        return posix.read(fd, 4096).split() != [b"0", b"0", b"4294967295"]
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def _command(name: str) -> Callable[[Call, Session], int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ def print_text(text: str, fd: int = _STDOUT) -> None:
     # A lone surrogate is either a byte of a file name or an escape in someone's JSON: it is shown as \udcXX.
     left = memoryview(text.encode("utf-8", "backslashreplace"))
     while left:
-        left = left[os.write(fd, left) :]
+        left = left[posix.write(fd, left) :]
 
 
 def to_json(value: object, indent: str = "") -> str:

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from pyocirun.errors import Error
 
 
 def write_pid_file(path: str, pid: int) -> None:
     """Write `pid` in decimal, without a newline, beside `path` and rename it into place. Raises Error."""
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, "." + name)
+    directory, slash, name = path.rpartition("/")
+    temporary = f"{directory}{slash}.{name}"
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o666)
         try:
-            os.write(fd, b"%d" % pid)
-            os.rename(temporary, path)
+            posix.write(fd, b"%d" % pid)
+            posix.rename(temporary, path)
         except OSError:
-            os.unlink(temporary)
+            posix.unlink(temporary)
             raise
         finally:
-            os.close(fd)
+            posix.close(fd)
     except OSError as error:
         raise Error(
-            f"cannot write pid file {path}: {os.strerror(error.errno or 0)}",
+            f"cannot write pid file {path}: {posix.strerror(error.errno or 0)}",
             errno=error.errno or 0,
             path=path,
             hint=f"remove {temporary} if nobody writes it now" if isinstance(error, FileExistsError) else "",

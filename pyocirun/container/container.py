@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from pyocirun.container import state as states
-from pyocirun.container.process import Process, open_process
+from pyocirun.container.process import Process, await_end, open_process
 from pyocirun.errors import CgroupError, Error, StateError
 from pyocirun.record import replace
 
@@ -38,6 +38,10 @@ class Container:
         self.init = init if init is not None else open_process(state.init_process_pid, state.init_process_start)
 
     @property
+    def _path(self) -> str:
+        return f"{self._root}/{self._state.id}"
+
+    @property
     def id(self) -> str:
         return self._state.id
 
@@ -64,7 +68,7 @@ class Container:
     @property
     def owner(self) -> str:
         """The name of the user whose container it is; "#UID" where it has none."""
-        uid = os.stat(f"{self._root}/{self.id}", follow_symlinks=False).st_uid
+        uid = posix.stat(self._path, follow_symlinks=False).st_uid
         import pwd
 
         try:
@@ -175,7 +179,8 @@ class Container:
         if self.init is None:
             text = f"the exit status of container {self.id} is not known: it ended before it was loaded"
             raise StateError(text, id=self.id, status="stopped")
-        return self.init.wait(timeout)
+        await_end(self.init, self._path, timeout)
+        return self.init.wait(0 if timeout is not None else None)
 
     def delete(self, *, force: bool = False) -> None:
         """Remove what the container holds: processes, cgroup, state; then poststop hooks run.
@@ -211,7 +216,7 @@ class Container:
         """The configuration as it was when the container was created."""
         from pyocirun.spec.bundle import read_bundle
 
-        return read_bundle(self.bundle, f"{self._root}/{self.id}/{states.CONFIG}")[2]
+        return read_bundle(self.bundle, f"{self._path}/{states.CONFIG}")[2]
 
     def hook_state(self, status: str) -> dict[str, object]:
         """What hooks get on stdin. Spec: runtime.md#state"""
@@ -244,10 +249,10 @@ class Container:
 
     def _waits_at_gate(self) -> bool:
         try:
-            fd = os.open(f"{self._root}/{self.id}/{states.GATE}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = posix.open(f"{self._path}/{states.GATE}", posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
         except OSError:
             return False
-        os.close(fd)
+        posix.close(fd)
         return True
 
     def _frozen(self) -> bool:
@@ -255,13 +260,13 @@ class Container:
         if not freezer:
             return False
         try:
-            fd = os.open(f"{freezer}/freezer.state", os.O_RDONLY | os.O_CLOEXEC)
+            fd = posix.open(f"{freezer}/freezer.state", posix.O_RDONLY | posix.O_CLOEXEC)
         except OSError:
             return False
         try:
-            return os.read(fd, 16).strip() in (b"FROZEN", b"FREEZING")
+            return posix.read(fd, 16).strip() in (b"FROZEN", b"FREEZING")
         finally:
-            os.close(fd)
+            posix.close(fd)
 
     def _refuse_start(self) -> None:
         status = self.status
@@ -292,7 +297,7 @@ class Container:
         from pyocirun.spawn.gate import open_gate
 
         assert self.init is not None
-        open_gate(f"{self._root}/{self.id}", self._state, self.init, self._oom_killed)
+        open_gate(self._path, self._state, self.init, self._oom_killed)
 
     def _oom_killed(self) -> bool:
         try:
@@ -353,7 +358,7 @@ class Container:
             return
         if self._frozen():
             self.manager.thaw()
-        if not init.ended(KILL_SECONDS):
+        if not await_end(init, self._path, KILL_SECONDS):
             text = f"container {self.id}: init (pid {init.pid}) does not end on SIGKILL"
             raise StateError(text, id=self.id, hint="is it in an uninterruptible system call? see /proc/PID/stack")
 

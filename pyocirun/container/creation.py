@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from pyocirun import native
 from pyocirun.container import state as states
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyocirun.container.factory import Factory
     from pyocirun.linux.host import Host
     from pyocirun.plan.build import Request
+    from pyocirun.plan.encode import Encoded
     from pyocirun.spec.config import Spec
 
 
@@ -55,31 +56,35 @@ class Creation:
     def run(self, config: bytes, stdio: tuple[int, int, int]) -> Container:
         """Carry the plan out up to the gate. Raises Error, and leaves nothing behind then."""
         try:
-            stamps = native.shared_memfd("stamps", MAX_OPS * 8) if self.factory.debug is not None else -1
-            encoded = encode(self.plan, stamps=stamps >= 0)
+            encoded = encode(self.plan, stamps=self.factory.debug is not None)
             states.write_file(self.directory.fd, states.CONFIG, config)
             self.directory.save(self.state)
             self._before_clone()
             for name in (states.GATE, states.REPORT):
-                os.mkfifo(name, 0o600, dir_fd=self.directory.fd)
-            self.launched = launch(self.plan, encoded, self._open_slot, stdio, stamps, places=(self.factory.root,))
-            try:
-                drive(self.plan, self.launched, self._effects(), self._answers(), self.factory.warn)
-            finally:
-                self._tell_times(stamps)
-            self.launched.close()
+                posix.mkfifo(name, 0o600, dir_fd=self.directory.fd)
+            launched = self._launch(encoded, stdio)
+            launched.close()
         except BaseException:
             self._take_back()
             raise
-        init = Process(self.launched.pid, self.launched.pidfd)
+        init = Process(launched.pid, launched.pidfd)
         return Container(self.factory.root, self.state, init, self.factory.warn)
 
-    def _tell_times(self, stamps: int) -> None:
+    def _launch(self, encoded: Encoded, stdio: tuple[int, int, int]) -> Launched:
+        stamps = native.shared_memfd("stamps", MAX_OPS * 8) if self.factory.debug is not None else -1
+        try:
+            self.launched = launch(self.plan, encoded, self._open_slot, stdio, stamps, places=(self.factory.root,))
+            drive(self.plan, self.launched, self._effects(), self._answers(), self.factory.warn)
+            return self.launched
+        finally:
+            if stamps >= 0:
+                self._tell_times(posix.pread(stamps, MAX_OPS * 8, 0))
+                posix.close(stamps)
+
+    def _tell_times(self, times: bytes) -> None:
         """For --debug: what nsexec did, and when, in microseconds since its first operation."""
-        if stamps < 0 or self.factory.debug is None:
+        if self.factory.debug is None:
             return
-        times = os.pread(stamps, MAX_OPS * 8, 0)
-        os.close(stamps)
         first = 0
         for index, op in enumerate(self.plan.ops):
             if at := int.from_bytes(times[index * 8 : index * 8 + 8], "little"):
@@ -99,19 +104,20 @@ class Creation:
 
         lenient = self.state.rootless
         manager = select(self.host, self.state.cgroup_manager, dict(op.paths), lenient=lenient)
+        self.manager = manager
         try:
             manager.create()
         except Error:
             # A cgroup that was refused is another's: nothing must ever remove it in our name.
+            self.manager = None
             self.state = replace(self.state, cgroup_paths={})
             self.directory.save(self.state)
             raise
-        self.manager = manager
 
     def _open_slot(self, slot: ops.Slot) -> int:
         if slot.kind in ("gate", "report"):
             # For reading and writing: see wait_at_gate in csrc/msg.c.
-            return os.open(slot.kind, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory.fd)
+            return posix.open(slot.kind, posix.O_RDWR | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=self.directory.fd)
         return open_namespace(slot.path, self._type_of(slot))
 
     def _type_of(self, slot: ops.Slot) -> str:
@@ -147,11 +153,11 @@ class Creation:
 
         for hierarchy in self.host.hierarchies:
             if set(hierarchy.controllers) & set(op.controllers):
-                fd = os.open(f"{own_directory(hierarchy)}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+                fd = posix.open(f"{own_directory(hierarchy)}/cgroup.procs", posix.O_WRONLY | posix.O_CLOEXEC)
                 try:
-                    os.write(fd, str(launched.pid).encode())
+                    posix.write(fd, str(launched.pid).encode())
                 finally:
-                    os.close(fd)
+                    posix.close(fd)
 
     def _write_id_maps(self, op: ops.WriteIdMaps, launched: Launched) -> None:
         from pyocirun.spawn.idmap import write_maps
@@ -203,7 +209,7 @@ class Creation:
     def _take_back(self) -> None:
         """Everything that was done so far is undone; what fails here is a warning, the first error is what counts."""
         for fd in self._taken_trees():
-            os.close(fd)
+            posix.close(fd)
         ran = self.launched is not None
         steps = [self._kill, self._remove_cgroup, self.directory.remove]
         if ran and self.spec.hooks is not None and self.spec.hooks.poststop:
@@ -236,7 +242,7 @@ def open_namespace(path: str, type: str) -> int:
     from pyocirun.linux.namespaces import FLAGS
 
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
     except OSError as error:
         text = f"cannot open the {type} namespace {path}: {error.strerror}"
         raise OperationError(text, errno=error.errno or 0, path=path, step="open") from error
@@ -245,6 +251,6 @@ def open_namespace(path: str, type: str) -> int:
     except OSError:
         found = 0
     if found != FLAGS[type]:
-        os.close(fd)
+        posix.close(fd)
         raise OperationError(f"cannot join the {type} namespace {path}: it is no {type} namespace", path=path)
     return fd

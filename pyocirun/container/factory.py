@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import posix
 import time
 
+from pyocirun import files
 from pyocirun.container import state as states
 from pyocirun.container.container import Container
 from pyocirun.errors import Error, IDInUse, StateError
@@ -47,7 +48,7 @@ class Factory:
         warn: Callable[[str], None] | None = None,
         debug: Callable[[str], None] | None = None,
     ) -> None:
-        self.root = os.path.abspath(root or DEFAULT_ROOT)
+        self.root = files.absolute(root or DEFAULT_ROOT)
         self.cgroup_manager = cgroup_manager
         self.rootless = rootless
         self.root_on_tmpfs = root_on_tmpfs
@@ -83,7 +84,7 @@ class Factory:
         states.check_id(id)
         self._prepare()
         data, spec, host, request, plan = self._plan(id, bundle, config, None, preserve_fds, no_pivot, no_new_keyring)
-        if not os.path.isdir(request.rootfs):
+        if not files.is_directory(request.rootfs):
             raise rootfs_missing(request.rootfs)
         directory = states.make_directory(self.root, id)
         if directory is None:
@@ -102,12 +103,12 @@ class Factory:
     def list(self) -> list[Container]:
         """All containers, by id. One whose state cannot be read is a warning. Raises StateError if root is missing."""
         try:
-            names = sorted(os.listdir(self.root))
+            names = sorted(posix.listdir(self.root))
         except FileNotFoundError:
             raise StateError(f"the root directory {self.root} does not exist", path=self.root) from None
         found = []
         for name in names:
-            if name.startswith("@") or not os.path.isdir(f"{self.root}/{name}"):
+            if name.startswith("@") or not files.is_directory(f"{self.root}/{name}"):
                 continue
             try:
                 found.append(self.load(name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from pyocirun import native
 from pyocirun.container.state import to_json
@@ -48,11 +48,11 @@ def state_file(state: dict[str, object]) -> int:
 
 def _run(steps: Sequence[ops.Op], state: dict[str, object], warn: Callable[[str], None]) -> None:
     plan = ops.Plan((ops.Clone(0), ops.Sync("hooks:state"), *steps, ops.Finish()))
-    nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    nothing = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
     try:
         launched = launch(plan, encode(plan), lambda slot: -1, (nothing, nothing, nothing))
     finally:
-        os.close(nothing)
+        posix.close(nothing)
     try:
         drive(plan, launched, {}, {"hooks:state": lambda fd: Answer(fds=(state_file(state),))}, warn)
     finally:
@@ -61,4 +61,4 @@ def _run(steps: Sequence[ops.Op], state: dict[str, object], warn: Callable[[str]
             native.wait(launched.pidfd)
         except ChildProcessError:
             pass
-        os.close(launched.pidfd)
+        posix.close(launched.pidfd)

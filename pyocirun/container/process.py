@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import posix
+from _thread import allocate_lock
+from time import monotonic
 
 from pyocirun import native
 from pyocirun.errors import StateError
@@ -19,6 +21,7 @@ class Process:
         self.pid = pid
         self.pidfd = pidfd
         self._status: int | None = None
+        self._lock = allocate_lock()
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end. Exit status 0 to 255, or minus the signal that ended it. timeout: seconds, None for ever.
@@ -26,20 +29,21 @@ class Process:
         Raises TimeoutError; StateError if the status is not to be had: the process is no child of this one, or
         somebody else took it (SIGCHLD ignored, or all children reaped).
         """
-        if self._status is not None:
-            return self._status
-        if timeout is not None and not self.ended(timeout):
+        if self._status is None and not self.ended(timeout):
             raise TimeoutError(f"process {self.pid} still runs after {timeout} s")
+        with self._lock:  # another thread may be deleting the container, and take the status first
+            if self._status is None:
+                self._status = self._take_status()
+        return self._status
+
+    def _take_status(self) -> int:
         try:
-            status = native.wait(self.pidfd)
+            return native.wait(self.pidfd) or 0
         except ChildProcessError:
-            self.ended(None)
             text = (
-                f"the exit status of process {self.pid} is not known: it is not, or no longer, a child of this process"
+                f"the exit status of process {self.pid} is not known: it is no child of this process"
             )
             raise StateError(text, hint="is SIGCHLD ignored here, or are all children reaped?") from None
-        self._status = status
-        return status or 0
 
     def poll(self) -> int | None:
         """The exit status as `wait` has it, None while it runs. Raises StateError as `wait` does."""
@@ -61,11 +65,58 @@ class Process:
     def close(self) -> None:
         """Give the pidfd back; nothing can be done with the process any more."""
         if self.pidfd >= 0:
-            os.close(self.pidfd)
+            posix.close(self.pidfd)
             self.pidfd = -1
 
     def __del__(self) -> None:
         self.close()
+
+
+_tenants: dict[str, list[Process]] = {}
+"""What exec started here and nobody has waited for yet, by the container's state directory.
+
+The kernel lets the init of a pid namespace end only when every other member has been reaped. Those that exec started
+are children of this process and not of init, so whoever waits for init has to reap them; their status stays known.
+"""
+
+
+def adopt(container: str, process: Process) -> None:
+    """Keep a process that exec started until it has been reaped."""
+    reap_tenants(container)
+    _tenants.setdefault(container, []).append(process)
+
+
+def reap_tenants(container: str) -> list[Process]:
+    """Reap those that have ended; the others come back."""
+    left = []
+    for process in _tenants.pop(container, []):
+        try:
+            if process.poll() is None:
+                left.append(process)
+        except StateError:
+            continue  # somebody else has reaped it
+    if left:
+        _tenants.setdefault(container, []).extend(left)
+    return left
+
+
+def await_end(init: Process, container: str, timeout: float | None = None) -> bool:
+    """Whether init has ended, after at most `timeout` seconds; None: wait for it."""
+    until = None if timeout is None else monotonic() + timeout
+    while True:
+        tenants = reap_tenants(container)
+        left = None if until is None else max(0.0, until - monotonic())
+        if not tenants:
+            return init.ended(left)
+        import select
+
+        poll = select.poll()
+        for process in (init, *tenants):
+            poll.register(process.pidfd, select.POLLIN)
+        # Not for long: another thread may start one more meanwhile.
+        poll.poll(1000 if left is None else min(1000, int(left * 1000)))
+        if init.ended(0) or (until is not None and monotonic() >= until):
+            return init.ended(0)
 
 
 def open_process(pid: int, start: int) -> Process | None:
@@ -76,12 +127,12 @@ def open_process(pid: int, start: int) -> Process | None:
     if pid <= 0:
         return None
     try:
-        pidfd = os.pidfd_open(pid)
+        pidfd = posix.pidfd_open(pid)
     except OSError:
         return None
     # The order matters: what the pidfd is of cannot change any more, and its stat is read after it was opened.
     if start_time(pid) != start or native.poll(pidfd, timeout_ms=0):
-        os.close(pidfd)
+        posix.close(pidfd)
         return None
     return Process(pid, pidfd)
 
@@ -89,14 +140,14 @@ def open_process(pid: int, start: int) -> Process | None:
 def start_time(pid: int) -> int:
     """When a process started, in clock ticks since boot: field 22 of proc_pid_stat(5). -1: none, or a zombie."""
     try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        fd = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
         return -1
     try:
-        text = os.read(fd, 4096)
+        text = posix.read(fd, 4096)
     except OSError:
         return -1
     finally:
-        os.close(fd)
+        posix.close(fd)
     fields = text[text.rfind(b")") + 2 :].split()
     return -1 if fields[0] in (b"Z", b"X") else int(fields[19])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import posix
 import stat
 
-from pyocirun import native
+from pyocirun import files, native
 from pyocirun.errors import ContainerNotExist, InvalidID, StateError
 from pyocirun.record import Record
 
@@ -71,7 +71,7 @@ class Directory:
     def close(self) -> None:
         """Unlock."""
         if self.fd >= 0:
-            os.close(self.fd)
+            posix.close(self.fd)
             self.fd = -1
 
     def save(self, state: State) -> None:
@@ -81,9 +81,9 @@ class Directory:
 
     def remove(self) -> None:
         """Remove the directory with all its files; it never has directories."""
-        for name in os.listdir(self.fd):
-            os.unlink(name, dir_fd=self.fd)
-        os.rmdir(self.path)
+        for name in posix.listdir(self.fd):
+            posix.unlink(name, dir_fd=self.fd)
+        posix.rmdir(self.path)
 
 
 def check_id(id: str) -> str:
@@ -99,16 +99,16 @@ def check_root(root: str, *, make: bool = False) -> None:
     Raises StateError.
     """
     try:
-        about = os.stat(root)
+        about = posix.stat(root)
     except FileNotFoundError:
         if make:
-            os.makedirs(root, 0o700, exist_ok=True)
+            files.make_directories(root, 0o700)
         return
-    if about.st_uid != os.geteuid() or about.st_mode & 0o022 or not stat.S_ISDIR(about.st_mode):
+    if about.st_uid != posix.geteuid() or about.st_mode & 0o022 or not stat.S_ISDIR(about.st_mode):
         raise StateError(
             f"the root directory {root} is not safe: it must be a directory of this user's that no other may write to",
             path=root,
-            hint=f"chown {os.geteuid()} {root} && chmod 700 {root}",
+            hint=f"chown {posix.geteuid()} {root} && chmod 700 {root}",
         )
 
 
@@ -116,7 +116,7 @@ def make_directory(root: str, id: str) -> Directory | None:
     """A new, locked directory for a container; None if there is one."""
     path = f"{root}/{id}"
     try:
-        os.mkdir(path, 0o700)
+        posix.mkdir(path, 0o700)
     except FileExistsError:
         return None
     return open_directory(root, id)
@@ -133,23 +133,23 @@ def open_directory(root: str, id: str, *, wait: bool = True) -> Directory | None
         fd = _open(path, id)
         try:
             if not native.flock(fd, wait=wait):
-                os.close(fd)
+                posix.close(fd)
                 return None
-            now = os.stat(path, follow_symlinks=False)
-            if os.path.samestat(now, os.fstat(fd)):
+            now = posix.stat(path, follow_symlinks=False)
+            if files.same(now, posix.fstat(fd)):
                 return Directory(path, fd)
         except FileNotFoundError:
-            os.close(fd)
+            posix.close(fd)
             raise not_exist(id) from None
         except BaseException:
-            os.close(fd)
+            posix.close(fd)
             raise
-        os.close(fd)
+        posix.close(fd)
 
 
 def _open(path: str, id: str) -> int:
     try:
-        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
     except FileNotFoundError:
         raise not_exist(id) from None
     except OSError as error:
@@ -167,17 +167,17 @@ def load(root: str, id: str) -> State:
     path = f"{root}/{id}/{STATE}"
     directory = _open(f"{root}/{id}", id)
     try:
-        fd = os.open(STATE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+        fd = posix.open(STATE, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK, dir_fd=directory)
     except FileNotFoundError:
         raise not_exist(id) from None
     except OSError as error:
         raise StateError(f"cannot open the state of container {id}: {error.strerror}", id=id, path=path) from None
     finally:
-        os.close(directory)
+        posix.close(directory)
     try:
-        data = os.read(fd, 1 << 24)
+        data = posix.read(fd, 1 << 24)
     finally:
-        os.close(fd)
+        posix.close(fd)
     return parse(data, id, path)
 
 
@@ -216,17 +216,20 @@ def _state(document: dict[str, Any]) -> State:
 
 def write_file(directory: int, name: str, data: bytes) -> None:
     """Write a file of mode 0600 and rename it into its place."""
-    temporary = f".{name}.{os.getpid()}"
-    fd = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=directory
+    temporary = f".{name}.{posix.getpid()}"
+    fd = posix.open(
+        temporary,
+        posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC | posix.O_NOFOLLOW,
+        0o600,
+        dir_fd=directory,
     )
     try:
         view = memoryview(data)
         while view:
-            view = view[os.write(fd, view) :]
+            view = view[posix.write(fd, view) :]
     finally:
-        os.close(fd)
-    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        posix.close(fd)
+    posix.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
 
 
 def to_json(value: object) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from pyocirun.container.process import Process as Running
+from pyocirun.container.process import adopt
 from pyocirun.errors import CgroupError, SpecError, StateError
 from pyocirun.linux.namespaces import CLONE_NEWUSER, FILES, FLAGS
 from pyocirun.plan import ops, tenant
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from pyocirun.plan.ops import Op, Slot
     from pyocirun.spawn.launch import Launched
     from pyocirun.spec.process import Process
+
+
+NO_ID = (1 << 32) - 1
+"""What the kernel takes for "leave it as it is"."""
 
 
 def wanted_process(
@@ -92,7 +97,9 @@ def start(
         raise
     finally:
         launched.close()
-    return Running(launched.pid, launched.pidfd)
+    process = Running(launched.pid, launched.pidfd)
+    adopt(container._path, process)
+    return process
 
 
 def _given(process: dict[str, Any]) -> Process:
@@ -115,6 +122,9 @@ def _checked(process: Process) -> Process:
 def _user(base: Process, user: tuple[int, int | None] | None, additional_gids: list[int] | None) -> object:
     uid, gid = user if user is not None else (base.user.uid, base.user.gid)
     groups = base.user.additional_gids if additional_gids is None else tuple(additional_gids)
+    for id in (uid, *groups, *([] if gid is None else [gid])):
+        if not 0 <= id < NO_ID:
+            raise SpecError(f"{id} is no uid or gid: they go from 0 to {NO_ID - 1}", pointer="/process/user")
     return replace(base.user, uid=uid, gid=base.user.gid if gid is None else gid, additional_gids=groups)
 
 
@@ -151,7 +161,7 @@ def _setgroups_denied(pid: int) -> bool:
 
 
 def _open_slot(slot: Slot, pidfd: int) -> int:
-    return os.dup(pidfd) if slot.kind == "pidfd" else -1
+    return posix.dup(pidfd) if slot.kind == "pidfd" else -1
 
 
 def _cgroups(container: Container, wanted: str | list[str] | None) -> dict[str, str]:

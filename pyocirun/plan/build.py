@@ -38,7 +38,7 @@ def build(spec: Spec, host: Host, request: Request) -> ops.Plan:
     Raises SpecError for a value that contradicts another one or the host, or that this version cannot obey.
     """
     refuse_unsupported(spec)
-    namespaces.refuse_unmapped(spec)
+    namespaces.refuse_unmapped(spec, host)
     stages = namespaces.stages(spec, host)
     plan = [
         *cgroup(spec, request),

@@ -31,12 +31,6 @@ if TYPE_CHECKING:
     from pyocirun.spec.config import Spec
     from pyocirun.spec.mounts import Mount
 
-PROC_FILES = frozenset(
-    ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo")
-    + ("sys/kernel/ns_last_pid", "sys/crypto/fips_enabled")
-)
-"""What a bind may cover in /proc (lxcfs does); anything else there could fake what security modules rely on."""
-
 
 class Context(Record):
     """What a mount depends on besides itself.
@@ -87,10 +81,10 @@ def mount_ops(mount: Mount, origin: str, pointer: str, context: Context) -> list
     target = clean(mount.destination)
     _refuse(mount, options, target, pointer)
     flags = options.flags
-    if mount.type == "bind" or flags & MS_BIND:
-        plan = [_bind(mount, options, target, origin, pointer, context)]
-    elif flags & MS_REMOUNT:
+    if flags & MS_REMOUNT:
         plan = [_remount(options, target, origin)]
+    elif mount.type == "bind" or flags & MS_BIND:
+        plan = [_bind(mount, options, target, origin, pointer, context)]
     elif mount.type == "cgroup":
         plan = _cgroup(options, target, origin, context)
     elif mount.type == "sysfs" and context.handed and not context.own_network:
@@ -131,11 +125,15 @@ def _refuse(mount: Mount, options: MountOptions, target: str, pointer: str) -> N
     if options.idmap or options.tmpcopyup or mount.uid_mappings or mount.gid_mappings:
         what = "tmpcopyup" if options.tmpcopyup else "an id-mapped mount"
         raise SpecError(f"{pointer}: {what} is not supported yet", pointer=pointer)
+    if options.flags & MS_REMOUNT:
+        return
     bind = mount.type == "bind" or options.flags & MS_BIND
+    if bind and not mount.source:
+        raise SpecError(f"{pointer}/source: a bind mount needs a source", pointer=f"{pointer}/source")
     if target == "/proc" and mount.type != "proc" and not bind:
-        raise SpecError(f"{pointer}: {target!r} cannot be mounted because it is not of type proc", pointer=pointer)
-    if target.startswith("/proc/") and bind and target[6:] not in PROC_FILES:
-        raise SpecError(f"{pointer}: {target!r} cannot be mounted because it is inside /proc", pointer=pointer)
+        raise SpecError(f'{pointer}: "{target}" cannot be mounted because it is not of type proc', pointer=pointer)
+    if target.startswith("/proc/") and not ops.may_cover_procfs(target):
+        raise SpecError(f'{pointer}: "{target}" cannot be mounted because it is inside /proc', pointer=pointer)
 
 
 def _bind(mount: Mount, options: MountOptions, target: str, origin: str, pointer: str, context: Context) -> ops.Op:

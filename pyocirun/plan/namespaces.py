@@ -22,7 +22,8 @@ class Stages(Record):
 
     first: CLONE_NEW* of the first process.  joined: (type, path) of the namespaces that it enters, in order.
     unshared: 0, or CLONE_NEWUSER, if it has to make that after joining.  second: CLONE_NEW* of the process that it
-    forks; None: it forks none.  late_pid: the pid namespace to enter after pivot_root, "" if none.
+    forks; None: it forks none.  late_pid: the pid namespace to enter after pivot_root, "" if none; not with a new user
+    namespace, which has no power over it by then.
     own_mounts: the container gets a mount namespace that is made for it.
     """
 
@@ -43,7 +44,8 @@ def stages(spec: Spec, host: Host) -> Stages:
     new, joined = _wanted(spec)
     own_mounts = bool(new & CLONE_NEWNS)
     pid_path = joined.pop("pid", "")
-    late_pid = pid_path if host.kernel >= PIDNS_OPTION and own_mounts else ""
+    late = host.kernel >= PIDNS_OPTION and own_mounts and not new & CLONE_NEWUSER
+    late_pid = pid_path if late else ""
     if pid_path and not late_pid:
         joined["pid"] = pid_path
     order = _join_order(joined, host)
@@ -112,14 +114,18 @@ def map_ids(spec: Spec, host: Host) -> list[ops.Op]:
     ]
 
 
-def refuse_unmapped(spec: Spec) -> None:
-    """Raises SpecError for ids of the process that the new user namespace does not have."""
+def refuse_unmapped(spec: Spec, host: Host) -> None:
+    """Raises SpecError for ids of the process that the new user namespace lacks, or that cannot be set there."""
     user = spec.linux.namespace("user")
     if user is None or user.path is not None or spec.process is None:
         return
     from pyocirun.linux.idmap import to_host
 
     ids = spec.process.user
+    if ids.additional_gids and setgroups_denied(spec, host):
+        pointer = "/process/user/additionalGids"
+        text = "cannot set any additional groups in a rootless container"
+        raise SpecError(f"{pointer}: {text}", pointer=pointer)
     for kind, id, maps in (("uid", ids.uid, spec.linux.uid_mappings), ("gid", ids.gid, spec.linux.gid_mappings)):
         if to_host(maps, id) is None:
             pointer = f"/process/user/{kind}"

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     Field = str | int | tuple[str, ...] | tuple[int, ...]
 
 NO_SLOT = (1 << 64) - 1
+LONGEST_MS = 1 << 40
+TREES_AT_ONCE = 200
+"""A message takes 253 descriptors, see unix(7)."""
 
 # Bits that csrc/plan.h explains.
 PLAIN_DIRECTORY = 1
@@ -28,7 +31,14 @@ RECURSIVE_ATTRIBUTES = 4
 OPTIONAL = 8
 COPY_MODE = 16
 PROC_ONLY = 32
+IN_PROC = 64
 HOOK_IN_ROOT = 1
+
+PROC_FILES = frozenset(
+    ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo")
+    + ("sys/kernel/ns_last_pid", "sys/crypto/fips_enabled")
+)
+"""What a mount may cover in /proc (lxcfs does); anything else there could fake what security modules rely on."""
 
 WIRE: tuple[tuple[str, str], ...] = (
     ("clone", "u"),
@@ -83,13 +93,15 @@ class Slot(Record):
     """A descriptor that nsexec needs: what it is of, and when it gets it.
 
     kind: "gate", "report", "stamps", "pidfd"; "namespace": path is a namespace file; "tree": a detached copy of the
-    mount tree at path.  late: it comes with the GO of `Sync("sources")`, else at launch.
+    mount tree at path, which serves one mount only: user says which.  late: it comes with the GO of
+    `Sync("sources")`, else at launch.
     """
 
     kind: str
     path: str = ""
     recursive: bool = False
     propagation: int = 0
+    user: str = ""
 
     @property
     def late(self) -> bool:
@@ -396,7 +408,7 @@ class Rootfs(Op):
         return (self.path, slots[slot] if slot else NO_SLOT)
 
     def slot(self) -> Slot | None:
-        return Slot("tree", self.path, True, MS_SLAVE | MS_REC) if self.handed else None
+        return Slot("tree", self.path, True, MS_SLAVE | MS_REC, "rootfs") if self.handed else None
 
 
 class Mount(Op):
@@ -423,6 +435,7 @@ class Mount(Op):
 
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
         bits = (PLAIN_DIRECTORY if self.plain else 0) | (COPY_MODE if self.copy_mode else 0)
+        bits |= IN_PROC if may_cover_procfs(self.target) else 0
         return (self.source, self.target, self.fstype, self.flags, self.data, self.propagation, bits)
 
 
@@ -455,12 +468,14 @@ class Bind(Op):
         slot = self.slot()
         bits = (RECURSIVE if self.recursive else 0) | (OPTIONAL if self.optional else 0)
         bits |= PROC_ONLY if self.target == "/proc" else 0
+        bits |= IN_PROC if may_cover_procfs(self.target) else 0
         bits |= RECURSIVE_ATTRIBUTES if self.recursive_attributes else 0
         number = slots[slot] if slot else NO_SLOT
         return (self.source, self.target, number, self.set, self.clear, self.propagation, bits)
 
     def slot(self) -> Slot | None:
-        return Slot("tree", self.source, self.recursive, self.slave) if self.handed else None
+        user = f"{self.origin} {self.target}"
+        return Slot("tree", self.source, self.recursive, self.slave, user) if self.handed else None
 
 
 class Attributes(Op):
@@ -767,7 +782,7 @@ class RunHook(Op):
 
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
         in_root = HOOK_IN_ROOT if self.kind == "createContainer" else 0
-        return (self.path, self.args, self.env, (self.timeout or 0) * 1000, in_root)
+        return (self.path, self.args, self.env, min((self.timeout or 0) * 1000, LONGEST_MS), in_root)
 
 
 class Exec(Op):
@@ -807,6 +822,11 @@ class Plan(Record):
     def position_of_clone(self) -> int:
         """The index of Clone: what stands before it is done before there is a process."""
         return next(index for index, op in enumerate(self.ops) if type(op) is Clone)
+
+
+def may_cover_procfs(target: str) -> bool:
+    """Whether a mount may go to this place in procfs; /proc itself may hold one procfs over another."""
+    return target == "/proc" or (target.startswith("/proc/") and target[6:] in PROC_FILES)
 
 
 def propagation_name(flags: int) -> str:

@@ -45,6 +45,8 @@ def _check(name: str, key: str, spec: Spec, host: Host, joined: dict[str, int]) 
     pointer = "/linux/sysctl/" + key.replace("~", "~0").replace("/", "~1")
     if name == "kernel.hostname":
         raise SpecError(f"{pointer}: sysctl {key!r} conflicts with hostname: set that instead", pointer=pointer)
+    if any(part in ("", ".", "..") for part in path(key).split("/")):
+        raise SpecError(f"{pointer}: {key!r} is no name of a kernel parameter", pointer=pointer)
     needed = _namespace(name)
     if needed is None or spec.linux.namespace(needed) is None or joined.get(needed) == dict(host.namespaces)[needed]:
         raise SpecError(f'{pointer}: sysctl "{key}" is not in a separate kernel namespace', pointer=pointer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from pyocirun import native
 from pyocirun.errors import OperationError
@@ -63,14 +63,14 @@ def kill(launched: Launched) -> None:
         native.wait(launched.pidfd)
     except ChildProcessError:
         native.poll(launched.pidfd)
-    os.close(launched.pidfd)
+    posix.close(launched.pidfd)
     launched.pidfd = -1
 
 
 def _read_bounded(fd: int) -> bytes:
     parts: list[bytes] = []
     left = PASSWD_BYTES
-    while left and (part := os.read(fd, min(left, 1 << 16))):
+    while left and (part := posix.read(fd, min(left, 1 << 16))):
         parts.append(part)
         left -= len(part)
     return b"".join(parts)

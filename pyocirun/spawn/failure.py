@@ -100,12 +100,16 @@ def _cwd(op: ops.Cwd, step: str, number: int) -> tuple[str, str]:
 
 
 def _mount(op: ops.Mount, step: str, number: int) -> tuple[str, str]:
+    if step == "verify":
+        return f'"{op.target}" cannot be mounted because it is inside /proc', "a link in the rootfs leads there"
     if op.plain and number in (errno.ELOOP, errno.ENOTDIR):
         return f'filesystem "{op.fstype}" must be mounted on ordinary directory', f"what is {op.target} in the rootfs?"
     return "", ""
 
 
 def _bind(op: ops.Bind, step: str, number: int) -> tuple[str, str]:
+    if step == "verify":
+        return f'"{op.target}" cannot be mounted because it is inside /proc', "a link in the rootfs leads there"
     if step == "statfs":
         return f'"{op.target}" cannot be mounted because it is not of type proc', f"{op.source} is no procfs"
     return "", ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
+import posix
 
 from pyocirun import native
 from pyocirun.errors import OperationError, StateError
@@ -24,25 +24,25 @@ def open_gate(directory: str, state: State, init: Process, oom_killed: Callable[
     directory: the container's state directory.  oom_killed: whether the kernel killed for lack of memory.
     Raises OperationError or HookError for what failed, StateError if nobody waits at the gate.
     """
-    report = os.open(f"{directory}/report", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    report = posix.open(f"{directory}/report", posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
     try:
         _write_go(f"{directory}/gate", state)
         _listen(report, state, init, oom_killed)
     finally:
-        os.close(report)
+        posix.close(report)
 
 
 def _write_go(path: str, state: State) -> None:
     try:
-        gate = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        gate = posix.open(path, posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
     except OSError as error:
         if error.errno != errno.ENXIO:
             raise
         raise StateError("cannot start a container that has stopped", id=state.id, status="stopped") from None
     try:
-        os.write(gate, encode(Message(GO, state.start_index)))
+        posix.write(gate, encode(Message(GO, state.start_index)))
     finally:
-        os.close(gate)
+        posix.close(gate)
 
 
 def _listen(report: int, state: State, init: Process, oom_killed: Callable[[], bool]) -> None:
@@ -51,7 +51,7 @@ def _listen(report: int, state: State, init: Process, oom_killed: Callable[[], b
     while True:
         native.poll(report, init.pidfd)
         try:
-            data = os.read(report, 1 << 16)
+            data = posix.read(report, 1 << 16)
         except BlockingIOError:
             continue
         if not data:

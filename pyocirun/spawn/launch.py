@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
-from pyocirun import native
+from pyocirun import files, native
 from pyocirun.errors import Error
 from pyocirun.plan.ops import Clone
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pyocirun.plan.encode import Encoded
     from pyocirun.plan.ops import Plan, Slot
 
-NSEXEC = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin", "nsexec")
+NSEXEC = files.parent(files.parent(files.absolute(__file__))) + "/bin/nsexec"
 EXEC_PLACES = ("/run", "/var/tmp")
 
 
@@ -31,7 +31,7 @@ class Launched:
     def close(self) -> None:
         """Close the socket. The pidfd stays: it is the process's handle from then on."""
         if self.socket >= 0:
-            os.close(self.socket)
+            posix.close(self.socket)
             self.socket = -1
 
 
@@ -49,22 +49,23 @@ def launch(
     Raises Error if nsexec cannot be started.
     """
     clone = next(op for op in plan.ops if type(op) is Clone)
-    opened: list[int] = []
+    ours, theirs = native.socketpair()
+    opened = [theirs]
     try:
-        ours, theirs = native.socketpair()
-        opened.append(theirs)
         opened.append(native.sealed_memfd("pyocirun-plan", encoded.data))
         for slot in encoded.launch:
             opened.append(stamps if slot.kind == "stamps" else descriptors(slot))
         try:
             pid, pidfd = native.launch(_executable(places), clone.flags, [*stdio, *opened], plan.preserve_fds)
         except OSError as error:
-            os.close(ours)
             raise _launch_error(clone, plan, error) from error
+    except BaseException:
+        posix.close(ours)
+        raise
     finally:
         for fd in opened:
             if fd != stamps:
-                os.close(fd)
+                posix.close(fd)
     return Launched(pid, pidfd, ours, stamps)
 
 
@@ -75,7 +76,7 @@ def _launch_error(clone: Clone, plan: Plan, error: OSError) -> Error:
         hint = f"--preserve-fds {plan.preserve_fds}: descriptors 3 to {2 + plan.preserve_fds} must be open"
     elif number in (1, 28, 95):
         hint = "user namespaces may be switched off or limited here: see /proc/sys/user/max_*_namespaces"
-    text = f"cannot {clone.describe()}: {os.strerror(number)}"
+    text = f"cannot {clone.describe()}: {posix.strerror(number)}"
     return Error(text, errno=number, hint=hint, step="clone")
 
 
@@ -88,17 +89,17 @@ def _executable(places: tuple[str, ...]) -> int:
     Two threads may both make one at first; the first one stays (CVE-2019-5736).
     """
     if NSEXEC not in _sealed:
-        fd = os.open(NSEXEC, os.O_RDONLY | os.O_CLOEXEC)
+        fd = posix.open(NSEXEC, posix.O_RDONLY | posix.O_CLOEXEC)
         try:
-            program = os.read(fd, 1 << 24)
+            program = posix.read(fd, 1 << 24)
         finally:
-            os.close(fd)
+            posix.close(fd)
         try:
             copy = native.sealed_memfd("pyocirun-nsexec", program, executable=True)
         except PermissionError:
             copy = _copy_in_file(program, (*places, *EXEC_PLACES))
         if _sealed.setdefault(NSEXEC, copy) != copy:
-            os.close(copy)
+            posix.close(copy)
     return _sealed[NSEXEC]
 
 
@@ -108,19 +109,21 @@ def _copy_in_file(program: bytes, places: tuple[str, ...]) -> int:
     The first place that is not mounted noexec serves.
     """
     for place in places:
-        name = f"{place}/.pyocirun-nsexec-{os.getpid()}-{os.urandom(8).hex()}"
+        name = f"{place}/.pyocirun-nsexec-{posix.getpid()}-{posix.urandom(8).hex()}"
         try:
-            if os.statvfs(place).f_flag & os.ST_NOEXEC:
+            if posix.statvfs(place).f_flag & posix.ST_NOEXEC:
                 continue
-            writable = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o500)
+            writable = posix.open(
+                name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC | posix.O_NOFOLLOW, 0o500
+            )
         except OSError:
             continue
         try:
-            os.write(writable, program)
-            readable = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            posix.write(writable, program)
+            readable = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC)
         finally:
-            os.unlink(name)
-            os.close(writable)
+            posix.unlink(name)
+            posix.close(writable)
         return readable
     raise Error(
         "cannot make a private copy of nsexec: executable files in memory are forbidden",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from pyocirun.errors import Error
 from pyocirun.linux.host import Hierarchy, Host
@@ -21,7 +21,7 @@ def probe(*, whole: bool = True) -> Host:
 
     whole: with the namespaces and all mountpoints, which few plans need; without, they are empty.
     """
-    kernel = _kernel(os.uname().release)
+    kernel = _kernel(posix.uname().release)
     if kernel < OLDEST_KERNEL:
         raise Error(
             f"Linux {kernel[0]}.{kernel[1]} is too old: pyocirun needs {OLDEST_KERNEL[0]}.{OLDEST_KERNEL[1]} or newer"
@@ -31,11 +31,11 @@ def probe(*, whole: bool = True) -> Host:
     own = own_cgroups(_read("/proc/self/cgroup"))
     unified = next(iter(_unified(mounts, own)), None)
     return Host(
-        euid=os.geteuid(),
-        egid=os.getegid(),
+        euid=posix.geteuid(),
+        egid=posix.getegid(),
         in_userns=_read("/proc/self/uid_map").split() != ["0", "0", "4294967295"],
         kernel=kernel,
-        arch=os.uname().machine,
+        arch=posix.uname().machine,
         last_cap=int(_read("/proc/sys/kernel/cap_last_cap")),
         hierarchies=tuple(_hierarchies(mounts, own)),
         unified=unified,
@@ -48,7 +48,7 @@ def probe(*, whole: bool = True) -> Host:
 def namespace_inode(path: str) -> int:
     """The inode number of a namespace file: equal numbers are the same namespace. 0: there is no such file."""
     try:
-        return os.stat(path).st_ino
+        return posix.stat(path).st_ino
     except FileNotFoundError:
         return 0
 
@@ -74,13 +74,13 @@ def _kernel(release: str) -> tuple[int, int]:
 
 
 def _read(path: str) -> str:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         parts = []
-        while part := os.read(fd, 1 << 16):
+        while part := posix.read(fd, 1 << 16):
             parts.append(part)
     finally:
-        os.close(fd)
+        posix.close(fd)
     return b"".join(parts).decode("utf-8", "surrogateescape")
 
 

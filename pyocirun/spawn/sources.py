@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from pyocirun import native
 from pyocirun.errors import OperationError
@@ -25,7 +25,7 @@ def open_trees(trees: tuple[Slot, ...]) -> tuple[int, ...]:
                 native.mount_setattr(opened[-1], 0, 0, tree.propagation & ~0x4000, recursive=True)
     except OSError as error:
         for fd in opened:
-            os.close(fd)
+            posix.close(fd)
         text = f"cannot open the mount source {tree.path}: {error.strerror}"
         raise OperationError(text, errno=error.errno or 0, path=tree.path, step="open_tree") from error
     return tuple(opened)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from pyocirun import native
 from pyocirun.errors import Error, OperationError
@@ -59,32 +59,26 @@ def drive(
     """
     done = _run_following(plan, plan.position_of_clone() + 1, launched, effects)
     while True:
-        data, fd = native.receive(launched.socket)
-        if not data:
-            raise died(launched)
-        message = decode(data)
-        op = plan.ops[message.index] if 0 <= message.index < len(plan.ops) else None
-        if message.kind == WARN:
-            warn(_warning(plan, message))
-        elif message.kind == FAILED:
-            from pyocirun.spawn.failure import operation_error
-
-            raise operation_error(plan, message)
-        elif message.kind != AT or op is None:
-            raise OperationError(f"nsexec sent a message of unknown kind {message.kind}", step="protocol")
-        elif type(op) is Fork:
-            _follow(launched, message.value, fd)
-            _go(launched, message.index, NOTHING)
-            done = _run_following(plan, message.index + 1, launched, effects)
-        elif type(op) is Sync or type(op) is Home:
-            point = op.point if type(op) is Sync else "home"
+        message, fd = _receive(launched)
+        try:
+            op = _announced(plan, message, warn)
+            if op is None:
+                continue
+            if type(op) is Fork:
+                _follow(launched, message.value, fd)
+                fd = -1
+                _go(launched, message.index, NOTHING)
+                done = _run_following(plan, message.index + 1, launched, effects)
+                continue
             _run(plan, done, message.index, launched, effects)
             done = message.index + 1
+            point = "home" if type(op) is Home else op.point if type(op) is Sync else "end"
             if point in ("start", "exec", "end"):
                 return
             _answer(launched, message.index, point, fd, answers)
-        else:
-            return
+        finally:
+            if fd >= 0:
+                posix.close(fd)
 
 
 def encode(message: Message) -> bytes:
@@ -157,21 +151,43 @@ def _run(plan: Plan, start: int, end: int, launched: Launched, effects: Effects)
 def _follow(launched: Launched, pid: int, pidfd: int) -> None:
     """The process forked and its child is ours now; what forked has ended, and is reaped."""
     native.wait(launched.pidfd)
-    os.close(launched.pidfd)
+    posix.close(launched.pidfd)
     launched.pid, launched.pidfd = pid, pidfd
 
 
+def _receive(launched: Launched) -> tuple[Message, int]:
+    """The next message. nsexec is dead if its pidfd says so and nothing is left to read: while it forks, another
+    process has its socket, and there is no end of file.
+    """
+    if native.poll(launched.socket, launched.pidfd) == 2:
+        raise died(launched)
+    data, fd = native.receive(launched.socket)
+    if not data:
+        raise died(launched)
+    return decode(data), fd
+
+
+def _announced(plan: Plan, message: Message, warn: Callable[[str], None]) -> Op | None:
+    """The operation that AT tells of, None for a warning. Raises what FAILED tells of."""
+    if message.kind == FAILED:
+        from pyocirun.spawn.failure import operation_error
+
+        raise operation_error(plan, message)
+    if message.kind not in (AT, WARN) or message.index >= len(plan.ops):
+        raise OperationError(f"nsexec sent a message of unknown kind {message.kind}", step="protocol")
+    if message.kind == AT:
+        return plan.ops[message.index]
+    warn(_warning(plan, message))
+    return None
+
+
 def _answer(launched: Launched, index: int, point: str, fd: int, answers: dict[str, Callable[[int], Answer]]) -> None:
-    try:
-        answer = answers[point](fd) if point in answers else NOTHING
-    finally:
-        if fd >= 0:
-            os.close(fd)
+    answer = answers[point](fd) if point in answers else NOTHING
     try:
         _go(launched, index, answer)
     finally:
         for sent in answer.fds:
-            os.close(sent)
+            posix.close(sent)
 
 
 def _go(launched: Launched, index: int, answer: Answer) -> None:
@@ -183,4 +199,4 @@ def _go(launched: Launched, index: int, answer: Answer) -> None:
 
 def _warning(plan: Plan, message: Message) -> str:
     op = plan.ops[message.index]
-    return f"{op.describe()}: {native.step_name(message.step)}: {os.strerror(message.error)}"
+    return f"{op.describe()}: {native.step_name(message.step)}: {posix.strerror(message.error)}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
+from pyocirun import files
 from pyocirun.errors import SpecError
 from pyocirun.spec import reader
 from pyocirun.spec.config import Spec, parse_config
@@ -26,12 +27,12 @@ def read_bundle(bundle: str, config: str | dict[str, Any] | None = None) -> tupl
     config: another file in place of the bundle's config.json, relative to the working directory; or a document. Raises
     SpecError; if the document has several faults, it lists them all.
     """
-    bundle = os.path.abspath(bundle)
+    bundle = files.absolute(bundle)
     if isinstance(config, dict):
         data, what = _encode(config), "the configuration"
     elif config is None:
         # Named without its directory: engines and users know the message by heart.
-        data, what = read_file(os.path.join(bundle, CONFIG), CONFIG), CONFIG
+        data, what = read_file(f"{bundle}/{CONFIG}", CONFIG), CONFIG
     else:
         data, what = read_file(config, config), config
     return bundle, data, _parsed(data, what)
@@ -39,26 +40,26 @@ def read_bundle(bundle: str, config: str | dict[str, Any] | None = None) -> tupl
 
 def rootfs_path(bundle: str, spec: Spec) -> str:
     """Absolute path of the root file system: root.path, which is relative to the bundle. It need not exist."""
-    return os.path.normpath(os.path.join(bundle, spec.root.path))
+    return files.absolute(spec.root.path if spec.root.path.startswith("/") else f"{bundle}/{spec.root.path}")
 
 
 def read_file(path: str, what: str) -> bytes:
     """The bytes of a JSON file, at most `reader.MAX_SIZE`. what: its name in errors. A pipe is read to its end."""
     try:
         # O_NONBLOCK: opening a pipe that nobody writes to must not hang; reading it may.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY)
     except FileNotFoundError as error:
         raise SpecError(f"JSON specification file {what} not found", errno=error.errno or 0, path=path) from None
     except OSError as error:
         raise _unreadable(error, path, what) from None
     try:
-        reader.check_size(os.fstat(fd).st_size, what)
-        os.set_blocking(fd, True)
+        reader.check_size(posix.fstat(fd).st_size, what)
+        posix.set_blocking(fd, True)
         return _read(fd, what)
     except OSError as error:
         raise _unreadable(error, path, what) from None
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def checked(document: Any, parse: Callable[[Any], T], definition: str = "") -> T:
@@ -89,7 +90,7 @@ def _parsed(data: bytes, what: str) -> Spec:
 def _read(fd: int, what: str) -> bytes:
     chunks: list[bytes] = []
     size = 0
-    while chunk := os.read(fd, 1 << 16):
+    while chunk := posix.read(fd, 1 << 16):
         chunks.append(chunk)
         size += len(chunk)
         reader.check_size(size, what)

@@ -1,0 +1,161 @@
+"""Environment, PATH, capabilities and limits of the process; and the plan of one more."""
+
+from __future__ import annotations
+
+import pytest
+
+from pyocirun.linux.namespaces import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER
+from pyocirun.plan import ops, tenant
+from pyocirun.plan.process import environment, identity, rlimits, search_path, unknown_capabilities
+from pyocirun.spec.process import Capabilities, Rlimit, User
+from tests.support import every, minimal_process, only, where
+
+ALL = 2**64 - 1
+
+
+@pytest.mark.parametrize(
+    ("env", "wanted"),
+    [
+        ((), ()),
+        (("A=1", "B=2"), ("A=1", "B=2")),
+        (("A=1", "B=2", "A=3"), ("A=3", "B=2")),
+        (("A=", "A=1"), ("A=1",)),
+        (("A=1", "A="), ("A=",)),
+        (("AB=1", "A=1"), ("AB=1", "A=1")),
+        (("A=b=c",), ("A=b=c",)),
+    ],
+)
+def test_last_of_equal_names_counts(env: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+    assert environment(minimal_process(env=env)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("env", "wanted"), [((), ""), (("PATH=/bin",), "/bin"), (("PATH=/a", "PATH=/b"), "/b"), (("XPATH=/a",), "")]
+)
+def test_search_path_is_the_process_own(env: tuple[str, ...], wanted: str) -> None:
+    assert search_path(minimal_process(env=env)) == wanted
+
+
+def test_rlimits_are_numbers_of_the_kernel() -> None:
+    process = minimal_process(rlimits=(Rlimit("RLIMIT_NOFILE", 1, 2), Rlimit("RLIMIT_CPU", ALL, ALL)))
+
+    assert rlimits(process) == [ops.SetRlimit("RLIMIT_NOFILE", 7, 1, 2), ops.SetRlimit("RLIMIT_CPU", 0, ALL, ALL)]
+
+
+def test_umask_defaults_to_0022() -> None:
+    steps = identity(minimal_process())
+
+    assert only(steps, ops.Umask).mask == 0o022
+
+
+def test_umask_zero_is_a_umask() -> None:
+    steps = identity(minimal_process(user=User(umask=0)))
+
+    assert only(steps, ops.Umask).mask == 0
+
+
+def test_user_and_groups() -> None:
+    steps = identity(minimal_process(user=User(1, 2, None, (3, 4))))
+
+    assert only(steps, ops.SetUser) == ops.SetUser(1, 2, (3, 4))
+    assert only(steps, ops.StdioOwner) == ops.StdioOwner(1)
+
+
+def test_capabilities_become_masks() -> None:
+    sets = Capabilities(
+        ("CAP_CHOWN", "CAP_KILL"), ("CAP_CHOWN",), ("CAP_KILL",), ("CAP_CHOWN", "CAP_KILL"), ("CAP_KILL",)
+    )
+
+    steps = identity(minimal_process(capabilities=sets))
+
+    assert only(steps, ops.SetBounding).mask == 0b100001
+    assert only(steps, ops.SetCapabilities) == ops.SetCapabilities(0b000001, 0b100001, 0b100000)
+    assert only(steps, ops.SetAmbient).mask == 0b100000
+
+
+def test_capabilities_that_are_absent_are_left_as_they_are() -> None:
+    steps = identity(minimal_process(capabilities=None))
+
+    assert not [op for op in steps if isinstance(op, (ops.SetBounding, ops.SetCapabilities, ops.SetAmbient))]
+
+
+def test_empty_capabilities_drop_all() -> None:
+    steps = identity(minimal_process(capabilities=Capabilities()))
+
+    assert only(steps, ops.SetBounding).mask == 0
+    assert only(steps, ops.SetCapabilities) == ops.SetCapabilities(0, 0, 0)
+
+
+def test_ambient_is_no_more_than_permitted_and_inheritable() -> None:
+    sets = Capabilities(
+        permitted=("CAP_KILL", "CAP_CHOWN"), inheritable=("CAP_KILL",), ambient=("CAP_KILL", "CAP_CHOWN")
+    )
+
+    steps = identity(minimal_process(capabilities=sets))
+
+    assert only(steps, ops.SetAmbient).mask == 0b100000
+
+
+def test_unknown_capabilities_are_named_once() -> None:
+    sets = Capabilities(("CAP_KILL", "CAP_X"), ("CAP_X", "CAP_Y"))
+
+    assert unknown_capabilities(minimal_process(capabilities=sets)) == ["CAP_X", "CAP_Y"]
+
+
+def test_no_new_privileges_comes_before_the_user() -> None:
+    steps = identity(minimal_process(no_new_privileges=True))
+
+    kinds = [type(op) for op in steps]
+    assert kinds.index(ops.NoNewPrivs) < kinds.index(ops.SetUser)
+
+
+# exec
+
+
+def test_tenant_in_order() -> None:
+    plan = tenant.build(minimal_process(oom_score_adj=5), "box", CLONE_NEWNS | CLONE_NEWPID)
+
+    assert [type(op).__name__ for op in plan.ops] == [
+        *("Clone", "OomScoreAdj", "Undumpable", "JoinContainer", "Fork", "Keyring", "Chroot", "ReopenNull"),
+        *("Session", "Umask", "StdioOwner", "Cwd", "SetUser", "Cwd", "Resolve", "JoinCgroup"),
+        *("Sync", "Sync", "Exec"),
+    ]
+
+
+def test_tenant_is_undumpable_before_it_joins() -> None:
+    plan = tenant.build(minimal_process(), "box", CLONE_NEWNS)
+
+    assert where(plan, ops.Undumpable) < where(plan, ops.JoinContainer(CLONE_NEWNS))
+
+
+def test_tenant_of_a_user_namespace_becomes_its_root() -> None:
+    plan = tenant.build(minimal_process(), "box", CLONE_NEWUSER | CLONE_NEWNS, keep_groups=True)
+
+    assert where(plan, ops.Fork) < where(plan, ops.BecomeRoot(True)) < where(plan, ops.SetUser)
+    assert only(plan, ops.SetUser).keep_groups
+
+
+def test_tenant_without_foreign_namespaces_joins_none() -> None:
+    plan = tenant.build(minimal_process(), "box", 0)
+
+    assert not every(plan, ops.JoinContainer)
+
+
+def test_tenant_joins_the_cgroup_at_the_end_of_the_set_up() -> None:
+    plan = tenant.build(minimal_process(), "box", CLONE_NEWNS, cgroups=("memory",))
+
+    assert where(plan, ops.Resolve) < where(plan, ops.JoinCgroup(("memory",))) < plan.position("exec")
+
+
+def test_tenant_may_stay_out_of_the_cgroup() -> None:
+    plan = tenant.build(minimal_process(), "box", CLONE_NEWNS, cgroups=None)
+
+    assert not every(plan, ops.JoinCgroup)
+
+
+def test_tenant_has_no_gate() -> None:
+    plan = tenant.build(minimal_process(), "box", CLONE_NEWNS, no_new_keyring=True, preserve_fds=2)
+
+    assert plan.position("start") == -1
+    assert plan.preserve_fds == 2
+    assert not every(plan, ops.Keyring)
