@@ -32,6 +32,8 @@
 #define LAUNCH_STACK (64 * 1024)
 #define MAX_LAUNCH_FDS (3 + PLAN_MAX_FDS + 2)
 #define NS_GET_NSTYPE_CALL 0xb703
+#define SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
+#define SEAL_EXEC 0x20 /* nobody who gets hold of it can take its x bits away either */
 #define MEMFD_EXEC 0x10U
 #define MEMFD_NOEXEC_SEAL 8U
 #define OPEN_TREE_CLONE_FLAG 1U
@@ -112,9 +114,8 @@ int pyo_sealed_memfd(const char *name, const char *data, size_t size, int execut
 	if (fd < 0)
 		return fd;
 	error = write_all(fd, data, size);
-	if (!error &&
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
-		error = -errno;
+	if (!error && fcntl(fd, F_ADD_SEALS, SEALS | SEAL_EXEC) < 0)
+		error = result(fcntl(fd, F_ADD_SEALS, SEALS)); /* before Linux 6.3 */
 	if (!error)
 		error = result(lseek(fd, 0, SEEK_SET));
 	if (error < 0) {
@@ -172,9 +173,13 @@ static int arrange_fds(const struct launch *l)
 		else if (dup2(moved[i], to) < 0)
 			return -errno;
 	}
-	for (int fd = 3; fd < 3 + l->preserve; fd++)
-		if (fcntl(fd, F_SETFD, 0) < 0)
-			return -errno;
+	/* What is close-on-exec was opened by this process for itself, and is not for the container. */
+	for (int fd = 3; fd < 3 + l->preserve; fd++) {
+		int flags = fcntl(fd, F_GETFD);
+
+		if (flags < 0 || flags & FD_CLOEXEC)
+			return -EBADF;
+	}
 	return moved[l->count];
 }
 

@@ -166,7 +166,7 @@ void start(const long *stack)
 	r->first_fd = parse_number(argv[1]);
 	r->socket = r->first_fd;
 	reset_signals();
-	sys1(__NR_umask, 0);
+	r->umask = sys1(__NR_umask, 0);
 	error = map_plan(r, r->first_fd + 1, &bad);
 	if (!error)
 		error = adopt_fds(r);

@@ -103,6 +103,7 @@ static int become_hook(struct run *r, const char *path, const uint64_t *args, co
 	int input = r->state_fd;
 	int error = sys2(__NR_setpgid, 0, 0);
 
+	sys1(__NR_umask, r->umask);
 	if (!error && dir >= 0)
 		error = sys1(__NR_fchdir, dir);
 
@@ -181,8 +182,10 @@ static int await_hook(int pid, int pidfd, uint64_t timeout_ms, int *status)
 			break;
 		timed_out = result == 0;
 	}
-	if (timed_out)
+	if (timed_out) {
 		sys2(__NR_kill, -pid, SIGKILL);
+		sys4(__NR_pidfd_send_signal, pidfd, SIGKILL, NULL, 0); /* it may have left its group */
+	}
 	do
 		result = sys4(__NR_wait4, pid, status, __WALL, NULL);
 	while (result == -EINTR);
@@ -240,21 +243,12 @@ int op_hook(struct run *r, struct cursor *c)
 	return 0;
 }
 
-/* Replaces what the environment says of HOME, if it says anything, by what was looked up. */
-static const char *const *with_home(struct run *r, const uint64_t *env, const char **to,
-				    size_t room)
+/* Where HOME was looked up, the plan has an entry "HOME=..." for it. The plan is mapped privately, so it may change. */
+static void put_home(struct run *r, uint64_t *env)
 {
-	const char *const *from = (const char *const *)(const void *)(env + 1);
-	size_t count = 0;
-
-	if (!r->home[0] || env[0] + 2 > room)
-		return from;
-	for (uint64_t i = 0; i < env[0]; i++)
-		if (!text_starts(from[i], "HOME="))
-			to[count++] = from[i];
-	to[count++] = r->home;
-	to[count] = NULL;
-	return to;
+	for (uint64_t i = 1; r->home[0] && i <= env[0]; i++)
+		if (text_starts((const char *)(uintptr_t)env[i], "HOME="))
+			env[i] = (uint64_t)(uintptr_t)r->home;
 }
 
 /* exec "aa": args, env. */
@@ -262,10 +256,9 @@ int op_exec(struct run *r, struct cursor *c)
 {
 	const uint64_t *args = take_list(c);
 	const uint64_t *env = take_list(c);
-	const char *copy[1024];
-	const char *const *full = with_home(r, env, copy, sizeof(copy) / sizeof(copy[0]));
 
-	return at(r, STEP_EXECVE, sys3(__NR_execve, r->executable, args + 1, full));
+	put_home(r, (uint64_t *)(uintptr_t)env);
+	return at(r, STEP_EXECVE, sys3(__NR_execve, r->executable, args + 1, env + 1));
 }
 
 /* finish: for a plan that starts nothing, such as the hooks of the host's side. */

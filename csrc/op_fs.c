@@ -118,7 +118,7 @@ static int make_directory(struct run *r, const char *path, uint64_t resolve)
 }
 
 /* Opens the directory that `path` lies in, made if need be. */
-static int make_parent(struct run *r, const char *path)
+static int make_parent(struct run *r, const char *path, uint64_t resolve)
 {
 	char parent[PATH_MAX_BYTES];
 	int error = at(r, STEP_OPEN, copy_path(parent, path));
@@ -126,7 +126,7 @@ static int make_parent(struct run *r, const char *path)
 	if (error < 0)
 		return error;
 	parent[parent_length(parent, text_length(parent))] = 0;
-	return make_directory(r, parent, 0);
+	return make_directory(r, parent, resolve);
 }
 
 /* Opens what `path` names; if there is nothing, it becomes an empty file. */
@@ -138,7 +138,7 @@ static int make_file(struct run *r, const char *path)
 
 	if (fd != -ENOENT)
 		return at(r, STEP_OPEN, fd);
-	parent = make_parent(r, path);
+	parent = make_parent(r, path, 0);
 	if (parent < 0)
 		return parent;
 	made = openat2(parent, last_component(path), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644,
@@ -364,6 +364,12 @@ int op_attributes(struct run *r, struct cursor *c)
 		  set_attributes(fd, set, clear, 0, (bits & ATTR_RECURSIVE) != 0));
 }
 
+/* An image's /dev that is a link would make us put nodes elsewhere, say into a volume (CVE-2026-41579). */
+static uint64_t device_resolve(const char *path)
+{
+	return text_starts(path, "/dev/") ? RESOLVE_NO_SYMLINKS : 0;
+}
+
 /* node "suuuu": path, mode with type, device number, uid, gid. */
 int op_node(struct run *r, struct cursor *c)
 {
@@ -372,7 +378,7 @@ int op_node(struct run *r, struct cursor *c)
 	uint64_t device = take_u64(c);
 	uint64_t uid = take_u64(c);
 	uint64_t gid = take_u64(c);
-	auto_fd parent = make_parent(r, path);
+	auto_fd parent = make_parent(r, path, device_resolve(path));
 	const char *name = last_component(path);
 	struct stat about;
 	int error;
@@ -401,7 +407,7 @@ int op_symlink(struct run *r, struct cursor *c)
 	const char *text = take_str(c);
 	const char *path = take_str(c);
 	uint64_t bits = take_u64(c);
-	auto_fd parent = make_parent(r, path);
+	auto_fd parent = make_parent(r, path, device_resolve(path));
 	const char *name = last_component(path);
 	int error;
 
@@ -522,6 +528,20 @@ int op_chroot(struct run *r, struct cursor *c)
 		if (!error)
 			error = at(r, STEP_CHROOT, sys1(__NR_chroot, "."));
 	}
+	return error ? error : open_new_root(r);
+}
+
+/* enter_root "u": slot of the root directory of a container that shares our mount namespace. */
+int op_enter_root(struct run *r, struct cursor *c)
+{
+	uint64_t slot = take_u64(c);
+	int error;
+
+	if (slot >= r->slot_count)
+		return at(r, STEP_PROTOCOL, -EPROTO);
+	error = at(r, STEP_CHDIR, sys1(__NR_fchdir, r->slots[slot]));
+	if (!error)
+		error = at(r, STEP_CHROOT, sys1(__NR_chroot, "."));
 	return error ? error : open_new_root(r);
 }
 

@@ -20,8 +20,8 @@ struct capability_sets {
 
 int op_umask(struct run *r, struct cursor *c)
 {
-	(void)r;
-	sys1(__NR_umask, take_u64(c));
+	r->umask = (int)take_u64(c);
+	sys1(__NR_umask, r->umask);
 	return 0;
 }
 
@@ -144,6 +144,16 @@ int op_user(struct run *r, struct cursor *c)
 	return error;
 }
 
+static uint64_t bounding_set(void)
+{
+	uint64_t set = 0;
+
+	for (unsigned int number = 0; number < 64; number++)
+		if (sys5(__NR_prctl, PR_CAPBSET_READ, number, 0, 0, 0) == 1)
+			set |= 1ULL << number;
+	return set;
+}
+
 static int capability_call(long number, struct capability_sets *sets)
 {
 	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
@@ -173,7 +183,7 @@ int op_capabilities(struct run *r, struct cursor *c)
 		return error;
 	given.permitted = wanted.permitted & held.permitted;
 	given.effective = wanted.effective & given.permitted;
-	given.inheritable = wanted.inheritable & (held.permitted | held.inheritable);
+	given.inheritable = wanted.inheritable & (held.inheritable | bounding_set());
 	if (given.permitted != wanted.permitted || given.effective != wanted.effective ||
 	    given.inheritable != wanted.inheritable)
 		warn(r, -EPERM, STEP_GRANT);
@@ -222,4 +232,13 @@ int op_cwd(struct run *r, struct cursor *c)
 	if (error > 0 && seen[0] != '/')
 		error = -ENOENT;
 	return error < 0 ? at(r, STEP_GETCWD, error) : 0;
+}
+
+/* rlimit "uuu": resource, soft, hard. For one so low that the set-up itself would suffer: everybody may lower. */
+int op_rlimit(struct run *r, struct cursor *c)
+{
+	uint64_t resource = take_u64(c);
+	uint64_t limit[2] = { take_u64(c), take_u64(c) };
+
+	return at(r, STEP_PRLIMIT, sys4(__NR_prlimit64, 0, resource, limit, NULL));
 }

@@ -50,6 +50,7 @@
 	OP(PIVOT_ROOT, pivot_root, "")              \
 	OP(MOVE_ROOT, move_root, "")                \
 	OP(CHROOT, chroot, "s")                     \
+	OP(ENTER_ROOT, enter_root, "u")             \
 	OP(ROOT_PROPAGATION, root_propagation, "u") \
 	OP(REOPEN_NULL, reopen_null, "")            \
 	OP(MASK_PATH, mask_path, "s")               \
@@ -66,6 +67,7 @@
 	OP(CAPABILITIES, capabilities, "uuu")       \
 	OP(AMBIENT, ambient, "u")                   \
 	OP(CWD, cwd, "su")                          \
+	OP(RLIMIT, rlimit, "uuu")                   \
 	OP(RESOLVE, resolve, "ss")                  \
 	OP(HOOK, hook, "saauu")                     \
 	OP(EXEC, exec, "aa")                        \
@@ -111,6 +113,7 @@ enum op_code {
 	STEP(CAPGET, "capget")               \
 	STEP(CAPSET, "capset")               \
 	STEP(PRCTL, "prctl")                 \
+	STEP(PRLIMIT, "prlimit")                 \
 	STEP(SETSID, "setsid")               \
 	STEP(KEYCTL, "keyctl")               \
 	STEP(IOCTL, "ioctl")                 \

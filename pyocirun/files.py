@@ -27,6 +27,18 @@ def absolute(path: str) -> str:
     return "/" + "/".join(parts)
 
 
+def real(path: str) -> str:
+    """What an absolute path names, all links resolved; `path` itself if there is nothing."""
+    try:
+        fd = posix.open(path, posix.O_PATH | posix.O_CLOEXEC)
+    except OSError:
+        return path
+    try:
+        return posix.readlink(f"/proc/self/fd/{fd}")
+    finally:
+        posix.close(fd)
+
+
 def parent(path: str) -> str:
     """The directory that an absolute path lies in."""
     return path.rstrip("/").rpartition("/")[0] or "/"

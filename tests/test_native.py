@@ -368,7 +368,9 @@ from pyocirun.plan.encode import encode
 from pyocirun.plan.ops import Clone, Finish, Plan, Sync
 from pyocirun.spawn.launch import launch
 null = os.open("/dev/null", os.O_RDONLY)
-os.dup2(null, 3); os.dup2(null, 4)
+for number in (3, 4):
+    os.dup2(null, number)
+    os.set_inheritable(number, True)
 plan = Plan((Clone(0), Sync("hooks:state"), Finish()), 2)
 launched = launch(plan, encode(plan), lambda slot: -1, (0, 1, 2))
 native.receive(launched.socket)
@@ -388,6 +390,25 @@ def test_preserved_descriptor_that_is_closed_is_an_error() -> None:
         started(Clone(0), Finish(), preserve_fds=900)
 
     assert "--preserve-fds 900" in caught.value.hint
+
+
+def test_descriptor_that_closes_on_exec_is_not_the_containers() -> None:
+    from pyocirun.errors import Error
+
+    count = 0
+    while not _is_own(3 + count):
+        count += 1
+
+    with pytest.raises(Error, match="cannot start nsexec: Bad file descriptor"):
+        started(Clone(0), Finish(), preserve_fds=count + 1)
+
+
+def _is_own(fd: int) -> bool:
+    """Whether it is closed, or closes on exec."""
+    try:
+        return not os.get_inheritable(fd)
+    except OSError:
+        return True
 
 
 def test_closed_standard_descriptor_stays_closed() -> None:

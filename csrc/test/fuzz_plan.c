@@ -32,7 +32,8 @@ static void inside(const struct plan *plan, uint64_t start, uint64_t length, con
 {
 	uint64_t base = (uint64_t)(uintptr_t)plan->base;
 
-	if (start < base || start - base > plan->header.size || length > plan->header.size - (start - base))
+	if (start < base || start - base > plan->header.size ||
+	    length > plan->header.size - (start - base))
 		broken(what);
 }
 
@@ -63,34 +64,50 @@ static size_t use_list(const struct plan *plan, uint64_t word, int strings)
 	return used;
 }
 
-static size_t use_op(const struct plan *plan, const struct plan_op *op)
+/* Fields and lists follow each other and never overlap: nothing may be turned into a pointer twice. */
+static size_t use_op(const struct plan *plan, const struct plan_op *op, uint64_t *end)
 {
 	uint64_t word = (uint64_t)(uintptr_t)(plan->base + op->fields);
 	const uint64_t *field = (const uint64_t *)(uintptr_t)word;
 	const char *signature = op_types[op->code].signature;
 	size_t used = 0;
 
-	inside(plan, word, strlen(signature) * 8, "fields outside");
 	if (word % 8)
 		broken("unaligned fields");
+	if (word < *end)
+		broken("fields that overlap");
+	*end = word + strlen(signature) * 8;
+	inside(plan, word, strlen(signature) * 8, "fields outside");
 	for (; *signature; signature++, field++) {
-		if (*signature == 's')
+		if (*signature == 's') {
 			used += use_string(plan, *field);
-		else if (*signature != 'u')
+		} else if (*signature != 'u') {
+			if (*field < *end)
+				broken("a list that overlaps");
 			used += use_list(plan, *field, *signature == 'a');
+			*end = *field + (*(const uint64_t *)(uintptr_t)*field +
+					 (*signature == 'a' ? 2 : 1)) *
+						8;
+		}
 	}
 	return used;
 }
 
-/* 0: refused.  1: accepted, and everything in it lies inside. */
-static int try_plan(const uint8_t *data, size_t size)
+static int slot_is_fine(const struct plan *plan, uint32_t slot)
+{
+	return slot == UINT32_MAX || (slot < plan->header.fd_count && slot < PLAN_MAX_FDS);
+}
+
+/* 0: refused.  Else: accepted, everything in it lies inside, and that many bytes less one were read. */
+static size_t try_plan(const uint8_t *data, size_t size)
 {
 	/* Exactly as large as the plan, so that the byte behind it is forbidden ground. malloc aligns to 16. */
 	unsigned char *copy = malloc(size ? size : 1);
 	struct plan plan;
 	uint32_t bad;
 	int accepted;
-	static volatile size_t used;
+	uint64_t end;
+	size_t used = 1;
 
 	if (!copy)
 		abort();
@@ -101,13 +118,20 @@ static int try_plan(const uint8_t *data, size_t size)
 		broken("an operation in question");
 	if (accepted && plan.header.size != size)
 		broken("another size");
+	if (accepted && !(slot_is_fine(&plan, plan.header.gate_slot) &&
+			  slot_is_fine(&plan, plan.header.report_slot) &&
+			  slot_is_fine(&plan, plan.header.stamps_slot)))
+		broken("a slot without descriptor");
+	end = accepted ? (uint64_t)(uintptr_t)(plan.ops + plan.header.op_count) : 0;
 	for (uint32_t i = 0; accepted && i < plan.header.op_count; i++) {
 		if (plan.ops[i].code >= OP_COUNT || plan.ops[i].index >= PLAN_MAX_OPS)
 			broken("an unknown operation");
-		used += use_op(&plan, &plan.ops[i]);
+		if (i && plan.ops[i].index <= plan.ops[i - 1].index)
+			broken("operations out of order");
+		used += use_op(&plan, &plan.ops[i], &end);
 	}
 	free(copy);
-	return accepted;
+	return accepted ? used : 0;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -121,23 +145,28 @@ int main(void)
 {
 	unsigned long accepted = 0;
 	unsigned long refused = 0;
+	size_t bytes = 0;
 	uint8_t head[4];
 
 	while (fread(head, 1, sizeof(head), stdin) == sizeof(head)) {
-		size_t size = head[0] | (size_t)head[1] << 8 | (size_t)head[2] << 16 | (size_t)head[3] << 24;
+		size_t size = head[0] | (size_t)head[1] << 8 | (size_t)head[2] << 16 |
+			      (size_t)head[3] << 24;
 		uint8_t *data = malloc(size ? size : 1);
+		size_t used;
 
 		if (!data || fread(data, 1, size, stdin) != size) {
 			fprintf(stderr, "the stream ends inside a plan\n");
 			return 2;
 		}
-		if (try_plan(data, size))
+		used = try_plan(data, size);
+		bytes += used;
+		if (used)
 			accepted++;
 		else
 			refused++;
 		free(data);
 	}
-	printf("accepted %lu refused %lu\n", accepted, refused);
+	printf("accepted %lu refused %lu read %zu\n", accepted, refused, bytes);
 	return 0;
 }
 #endif

@@ -42,7 +42,7 @@ def _duration(begin: Callable[[], Running], after: Callable[[], object]) -> floa
 
 
 def _moments(count: int, until: float) -> list[float]:
-    return [moment for moment in random.Random(SEED).choices([until * i / 1000 for i in range(1050)], k=count)]
+    return [random.Random(SEED + number).uniform(0, until * 1.05) for number in range(count)]
 
 
 def _kill_after(running: Running, seconds: float, number: int = signal.SIGKILL) -> None:

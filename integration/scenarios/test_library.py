@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyocirun
 import pytest
-from pyocirun import Container, ContainerNotExist, Error, Factory, IDInUse, InvalidID, SpecError, StateError
 
+import pyocirun
 from integration.harness import Bundle, alive, cgroups, children, eventually, mounts, only, reap, requires
+from pyocirun import Container, ContainerNotExist, Error, Factory, IDInUse, InvalidID, SpecError, StateError
 
 pytestmark = [requires("root", "cgroup1", "busybox"), only("pyocirun")]
 
@@ -574,14 +574,14 @@ def test_exec_with_changes(box: Box) -> None:
 @pytest.mark.parametrize("kind", ["uid", "gid", "additional_gids"])
 def test_exec_refuses_an_id_that_is_none(box: Box, kind: str, id: int) -> None:
     container = box.running()
-    options: dict[str, Any] = {
+    options: dict[str, dict[str, Any]] = {
         "uid": {"user": (id, 0)},
         "gid": {"user": (0, id)},
         "additional_gids": {"additional_gids": [id]},
-    }[kind]
+    }
 
     with pytest.raises(Error):
-        container.exec(args=["/bin/true"], **options)
+        container.exec(args=["/bin/true"], **options[kind])
 
 
 def test_exec_in_a_created_container(box: Box) -> None:
@@ -856,8 +856,9 @@ def test_preserved_descriptors_get_into_the_container(box: Box) -> None:
         for number in (3, 4, 5, 6):
             made = os.open("/etc/hostname", os.O_RDONLY)
             if made != number:
-                os.dup2(made, number, inheritable=False)
+                os.dup2(made, number)
                 os.close(made)
+            os.set_inheritable(number, True)
         container = factory.create(new_id(), bundle, preserve_fds=3)
         container.start()
         container.wait()

@@ -9,12 +9,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from pyocirun import Container, ContainerNotExist, Error, Factory, IDInUse, StateError
 
 from integration.harness import Bundle, cgroups, children, mounts, only, reap, requires
+from pyocirun import Container, ContainerNotExist, Error, Factory, IDInUse, StateError
 
 pytestmark = [requires("root", "cgroup1", "busybox"), only("pyocirun")]
 
@@ -132,7 +133,7 @@ def test_execs_of_many_threads_in_one_container(crowd: Crowd) -> None:
 
 def test_of_many_that_want_the_same_id_one_gets_it(crowd: Crowd) -> None:
     for turn in range(5):
-        found = crowd.each(lambda number, turn=turn: crowd.create(f"same-{turn}", number), 16)
+        found = crowd.each(partial(crowd.create, f"same-{turn}"), 16)
 
         won = [outcome for outcome in found if isinstance(outcome, Container)]
         lost = [outcome for outcome in found if isinstance(outcome, IDInUse)]
@@ -161,10 +162,14 @@ def test_of_many_that_delete_one_succeeds(crowd: Crowd) -> None:
         container.start()
         objects = [crowd.factory.load(container.id) for _ in range(8)] + [container] * 8
 
-        found = crowd.each(lambda number, objects=objects: objects[number].delete(force=True), 16)
+        found = crowd.each(partial(_delete, objects), 16)
 
         assert Counter(type(outcome) for outcome in found) == {type(None): 1, ContainerNotExist: 15}, found
         assert container.wait(5) == -9
+
+
+def _delete(objects: list[Container], number: int) -> None:
+    objects[number].delete(force=True)
 
 
 def test_whatever_many_threads_do_to_the_same_containers_only_our_errors_come_out(crowd: Crowd) -> None:

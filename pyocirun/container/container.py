@@ -147,7 +147,9 @@ class Container:
         Raises StateError for a container that has stopped or is paused, SpecError, OperationError.
         """
         from pyocirun.container import tenant
+        from pyocirun.spawn.launch import check_preserved
 
+        check_preserved(preserve_fds)
         self._refuse_exec(ignore_paused)
         wanted = tenant.wanted_process(
             self, process, args, env, cwd, user, additional_gids, capabilities, no_new_privileges, tty
@@ -163,7 +165,8 @@ class Container:
         """
         shared = "pid" not in self._state.namespace_types
         if all or (signal == SIGKILL and shared):
-            self._kill_all(signal)
+            with self._locked():
+                self._kill_all(signal)
             return
         if self.init is None:
             raise self._not_running()
@@ -188,6 +191,9 @@ class Container:
         force: kill it first.  Without force only a stopped container goes, and a created one, as with runc. A second
         call finds nothing: ContainerNotExist. Raises StateError, CgroupError; then it can be tried again.
         """
+        if force and self.init is not None and not self.init.ended(0):
+            # Before the lock: who holds it may be waiting for a hook behind the gate that never ends.
+            self._signal_init(self.init)
         with self._locked() as directory:
             status = self.status
             if not force and status not in ("stopped", "created"):
@@ -233,8 +239,17 @@ class Container:
     # What follows serves the methods above.
 
     def _locked(self) -> Directory:
+        """The locked directory, if it is still this container's: another one may have its id by now."""
         directory = states.open_directory(self._root, self.id)
         assert directory is not None
+        try:
+            now = states.load(self._root, self.id)
+        except BaseException:
+            directory.close()
+            raise
+        if now.created != self.created:
+            directory.close()
+            raise states.not_exist(self.id)
         return directory
 
     def _being_created(self) -> bool:
@@ -351,13 +366,16 @@ class Container:
                 pass  # somebody put another process there
         empty_and_destroy(manager)
 
-    def _kill_init(self, init: Process) -> None:
+    def _signal_init(self, init: Process) -> None:
         try:
             init.signal(SIGKILL)
         except ProcessLookupError:
             return
         if self._frozen():
             self.manager.thaw()
+
+    def _kill_init(self, init: Process) -> None:
+        self._signal_init(init)
         if not await_end(init, self._path, KILL_SECONDS):
             text = f"container {self.id}: init (pid {init.pid}) does not end on SIGKILL"
             raise StateError(text, id=self.id, hint="is it in an uninterruptible system call? see /proc/PID/stack")

@@ -80,8 +80,11 @@ class Factory:
         Raises InvalidID, IDInUse, SpecError, OperationError, HookError, CgroupError; then nothing is left behind.
         """
         from pyocirun.container.creation import Creation
+        from pyocirun.spawn.launch import check_preserved
 
         states.check_id(id)
+        if preserve_fds:
+            check_preserved(preserve_fds)
         self._prepare()
         data, spec, host, request, plan = self._plan(id, bundle, config, None, preserve_fds, no_pivot, no_new_keyring)
         if not files.is_directory(request.rootfs):
@@ -196,7 +199,7 @@ class Factory:
         request = Request(
             id,
             absolute,
-            rootfs_path(absolute, spec),
+            files.real(rootfs_path(absolute, spec)),
             self._cgroup_paths(id, spec, host),
             preserve_fds,
             no_pivot,

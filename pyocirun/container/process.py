@@ -40,9 +40,7 @@ class Process:
         try:
             return native.wait(self.pidfd) or 0
         except ChildProcessError:
-            text = (
-                f"the exit status of process {self.pid} is not known: it is no child of this process"
-            )
+            text = f"the exit status of process {self.pid} is not known: it is no child of this process"
             raise StateError(text, hint="is SIGCHLD ignored here, or are all children reaped?") from None
 
     def poll(self) -> int | None:
@@ -51,11 +49,12 @@ class Process:
 
     def ended(self, timeout: float | None) -> bool:
         """Whether it has ended, after at most `timeout` seconds; None: wait for it."""
-        milliseconds = -1 if timeout is None else int(timeout * 1000)
+        until = None if timeout is None else monotonic() + timeout
         while True:
-            if native.poll(self.pidfd, timeout_ms=milliseconds):
+            left = None if until is None else max(0.0, until - monotonic())
+            if native.poll(self.pidfd, timeout_ms=-1 if left is None else int(left * 1000)):
                 return True
-            if timeout is not None:
+            if left == 0:  # a signal ends a poll before its time
                 return False
 
     def signal(self, signal: int) -> None:

@@ -74,6 +74,8 @@ def start(
     if init is None:
         raise StateError("cannot exec in a stopped container", id=container.id, status="stopped")
     namespaces = _foreign_namespaces(init.pid)
+    if init.ended(0):  # then these were of nobody, or of somebody else, and what is to be joined is not the container
+        raise StateError("cannot exec in a stopped container", id=container.id, status="stopped")
     targets = _cgroups(container, cgroup)
     plan = tenant.build(
         wanted,
@@ -87,7 +89,7 @@ def start(
     def join(op: Op, launched: Launched) -> None:
         _join(container, launched.pid, targets)
 
-    launched = launch(plan, encode(plan), lambda slot: _open_slot(slot, init.pidfd), stdio)
+    launched = launch(plan, encode(plan), lambda slot: _open_slot(slot, init), stdio)
     try:
         answers = {"home": lambda fd: effects.home(fd, wanted.user.uid)}
         drive(plan, launched, {ops.JoinCgroup: join, ops.SetRlimit: effects.set_rlimit}, answers, container._warn)
@@ -160,8 +162,14 @@ def _setgroups_denied(pid: int) -> bool:
         return False
 
 
-def _open_slot(slot: Slot, pidfd: int) -> int:
-    return posix.dup(pidfd) if slot.kind == "pidfd" else -1
+def _open_slot(slot: Slot, init: Running) -> int:
+    if slot.kind == "pidfd":
+        return posix.dup(init.pidfd)
+    root = posix.open(f"/proc/{init.pid}/root", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    if init.ended(0):  # the pid may be another's by now
+        posix.close(root)
+        raise StateError("cannot exec in a stopped container", status="stopped")
+    return root
 
 
 def _cgroups(container: Container, wanted: str | list[str] | None) -> dict[str, str]:

@@ -92,13 +92,14 @@ def root(spec: Spec, host: Host, request: Request, stages: namespaces.Stages) ->
         *rootfs.prepare(spec, host, request, stages),
         *runtime_hooks(spec),
         *sysctls(spec, host, request),
-        *rootfs.change(spec, request),
+        *rootfs.change(request),
         *namespaces.after_pivot(stages),
         ops.ReopenNull(),
         *([ops.MakeCwd(spec.process.cwd)] if spec.process else []),
         *([ops.Attributes("/", 1)] if spec.root.readonly else []),
         *names(spec),
         *paths.protect(spec),
+        *rootfs.propagation(spec),
     ]
 
 

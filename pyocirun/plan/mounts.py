@@ -6,6 +6,9 @@ from pyocirun.errors import SpecError
 from pyocirun.linux.mounts import (
     ACCESS_TIME,
     MOUNT_ATTR__ATIME,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
     MS_BIND,
     MS_RDONLY,
@@ -172,10 +175,20 @@ def _remount(options: MountOptions, target: str, origin: str) -> ops.Op:
 
 
 def _host_sysfs(options: MountOptions, target: str, origin: str) -> ops.Op:
-    """sysfs shows a network namespace; a user namespace may only mount that of one of its own."""
-    set, clear = _attributes(options)
-    slave = MS_SLAVE | MS_REC
-    return ops.Bind("/sys", target, True, set | MOUNT_ATTR_RDONLY, clear, handed=True, slave=slave, origin=origin)
+    """sysfs shows a network namespace; a user namespace may only mount that of one of its own.
+
+    What the host has mounted below, such as its cgroups, becomes read-only with it (CVE-2023-25809).
+    """
+    return ops.Bind(
+        "/sys",
+        target,
+        recursive=True,
+        set=_attributes(options)[0] | MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
+        recursive_attributes=True,
+        handed=True,
+        slave=MS_SLAVE | MS_REC,
+        origin=origin,
+    )
 
 
 def _file_system(mount: Mount, options: MountOptions, target: str, origin: str, context: Context) -> ops.Op:
@@ -191,7 +204,7 @@ def _file_system(mount: Mount, options: MountOptions, target: str, origin: str, 
         options.flags,
         data,
         options.propagation,
-        plain=fstype in ("proc", "sysfs"),
+        plain=fstype in ("proc", "sysfs") or target == "/dev" or target.startswith("/dev/"),
         copy_mode=fstype == "tmpfs" and not has_mode,
         origin=origin,
     )

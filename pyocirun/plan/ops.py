@@ -63,6 +63,7 @@ WIRE: tuple[tuple[str, str], ...] = (
     ("pivot_root", ""),
     ("move_root", ""),
     ("chroot", "s"),
+    ("enter_root", "u"),
     ("root_propagation", "u"),
     ("reopen_null", ""),
     ("mask_path", "s"),
@@ -79,6 +80,7 @@ WIRE: tuple[tuple[str, str], ...] = (
     ("capabilities", "uuu"),
     ("ambient", "u"),
     ("cwd", "su"),
+    ("rlimit", "uuu"),
     ("resolve", "ss"),
     ("hook", "saauu"),
     ("exec", "aa"),
@@ -92,9 +94,9 @@ SYNC_KINDS = {"created": 1, "start": 2, "exec": 3, "hooks": 4}
 class Slot(Record):
     """A descriptor that nsexec needs: what it is of, and when it gets it.
 
-    kind: "gate", "report", "stamps", "pidfd"; "namespace": path is a namespace file; "tree": a detached copy of the
-    mount tree at path, which serves one mount only: user says which.  late: it comes with the GO of
-    `Sync("sources")`, else at launch.
+    kind: "gate", "report", "stamps"; "pidfd", "root": of init; "namespace": path is a namespace file; "tree": a
+    detached copy of the mount tree at path, which serves one mount only: user says which.  late: it comes with the GO
+    of `Sync("sources")`, else at launch.
     """
 
     kind: str
@@ -198,6 +200,15 @@ class SetRlimit(Op):
 
     def describe(self) -> str:
         return f"set {self.type} soft {_limit(self.soft)} hard {_limit(self.hard)}"
+
+
+class LowerRlimit(SetRlimit):
+    """The same by nsexec itself, at the end: for a limit so low that the set-up would suffer."""
+
+    wire = "rlimit"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.resource, self.soft, self.hard)
 
 
 class RunHooks(Op):
@@ -566,6 +577,19 @@ class Chroot(_Text):
 
     def describe(self) -> str:
         return f"chroot to {self.text}" if self.text != "/" else "open the root"
+
+
+class EnterRoot(_Plain):
+    """chroot(2) to where init has its root: it shares our mount namespace."""
+
+    wire = "enter_root"
+    says = "enter the container's root"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (slots[self.slot()],)
+
+    def slot(self) -> Slot:
+        return Slot("root")
 
 
 class RootPropagation(Op):

@@ -7,9 +7,10 @@ from pyocirun.plan import ops
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyocirun.spec.process import Capabilities, Process
+    from pyocirun.spec.process import Capabilities, Process, Rlimit
 
 DEFAULT_UMASK = 0o022
+FEW_FILES = 64
 
 
 def identity(process: Process, *, keep_groups: bool = False) -> list[ops.Op]:
@@ -22,7 +23,7 @@ def identity(process: Process, *, keep_groups: bool = False) -> list[ops.Op]:
     plan += rlimits(process)
     if needs_home(process):
         plan.append(ops.Home(user.uid))
-    elif process.rlimits:
+    elif rlimits(process):
         plan.append(ops.Sync("rlimits"))
     plan.append(ops.StdioOwner(user.uid))
     if process.no_new_privileges:
@@ -33,27 +34,32 @@ def identity(process: Process, *, keep_groups: bool = False) -> list[ops.Op]:
     plan.append(ops.SetUser(user.uid, user.gid, user.additional_gids, keep_groups))
     if process.capabilities is not None:
         plan += _capabilities(process.capabilities)
-    return [*plan, ops.Cwd(process.cwd), ops.Resolve(process.args[0], search_path(process))]
+    plan += [ops.Cwd(process.cwd), ops.Resolve(process.args[0], search_path(process))]
+    return [*plan, *[op for op in _rlimits(process) if type(op) is ops.LowerRlimit]]
 
 
 def rlimits(process: Process) -> list[ops.Op]:
     """process.rlimits. The parent sets them, since a user namespace may not raise any; before the change of user, since
     limiting another user's process takes CAP_SYS_RESOURCE.
     """
-    from pyocirun.linux.rlimits import RLIMITS
-
-    return [ops.SetRlimit(limit.type, RLIMITS[limit.type], limit.soft, limit.hard) for limit in process.rlimits or ()]
+    return [op for op in _rlimits(process) if type(op) is ops.SetRlimit]
 
 
 def environment(process: Process) -> tuple[str, ...]:
-    """process.env; of a name that comes twice the last one counts. Spec: config.md#process"""
+    """process.env; of a name that comes twice the last one counts. Spec: config.md#process
+
+    A HOME that is missing or empty is there with "/", for nsexec to put in its place what is looked up.
+    """
     last = {entry.partition("=")[0]: entry for entry in process.env}
+    if last.get("HOME", "HOME=") == "HOME=":
+        last["HOME"] = "HOME=/"
     return tuple(last.values())
 
 
 def needs_home(process: Process) -> bool:
     """Whether HOME is missing or empty."""
-    return not any(entry.startswith("HOME=") and len(entry) > 5 for entry in environment(process))
+    homes = [entry for entry in process.env if entry.startswith("HOME=")]
+    return not homes or homes[-1] == "HOME="
 
 
 def search_path(process: Process) -> str:
@@ -71,6 +77,20 @@ def unknown_capabilities(process: Process) -> list[str]:
         return []
     named = [name for field in type(sets)._fields for name in getattr(sets, field) or ()]
     return list(dict.fromkeys(mask(named)[1]))
+
+
+def _rlimits(process: Process) -> list[ops.SetRlimit]:
+    from pyocirun.linux.rlimits import RLIMITS
+
+    return [
+        (ops.LowerRlimit if _hampers(limit) else ops.SetRlimit)(limit.type, RLIMITS[limit.type], limit.soft, limit.hard)
+        for limit in process.rlimits or ()
+    ]
+
+
+def _hampers(limit: Rlimit) -> bool:
+    """Whether nsexec could not open what it needs."""
+    return limit.type == "RLIMIT_NOFILE" and limit.soft < FEW_FILES
 
 
 def _capabilities(sets: Capabilities) -> list[ops.Op]:

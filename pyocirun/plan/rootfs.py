@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def prepare(spec: Spec, host: Host, request: Request, stages: Stages) -> list[ops.Op]:
     """Mounts and devices beneath the rootfs, which is a mount by then. Nothing of it reaches the host."""
     wanted = PROPAGATION[spec.linux.rootfs_propagation] if spec.linux.rootfs_propagation else MS_SLAVE | MS_REC
-    before = wanted if wanted & (MS_SHARED | MS_SLAVE | MS_PRIVATE) else MS_SLAVE | MS_REC
+    # Only sharing is taken at its word: of the others, nothing that the container mounts may reach the host.
+    before = wanted if wanted & MS_SHARED else (MS_PRIVATE if wanted & MS_PRIVATE else MS_SLAVE) | MS_REC
     context = mounts.Context.of(spec, host, request, stages)
     inside = [
         *mounts.mounts(spec, context),
@@ -32,10 +33,12 @@ def prepare(spec: Spec, host: Host, request: Request, stages: Stages) -> list[op
     return [*top, ops.Rootfs(request.rootfs, handed), *inside]
 
 
-def change(spec: Spec, request: Request) -> list[ops.Op]:
-    """The container's root becomes the root. What rootfsPropagation says of it can only be said then."""
-    plan: list[ops.Op] = [ops.MoveRoot() if request.no_pivot else ops.PivotRoot()]
+def change(request: Request) -> list[ops.Op]:
+    """The container's root becomes the root."""
+    return [ops.MoveRoot() if request.no_pivot else ops.PivotRoot()]
+
+
+def propagation(spec: Spec) -> list[ops.Op]:
+    """What rootfsPropagation says of the container's own root. It comes last: what is unbindable cannot be masked."""
     wanted = PROPAGATION[spec.linux.rootfs_propagation] if spec.linux.rootfs_propagation else 0
-    if wanted & (MS_SHARED | MS_UNBINDABLE):
-        plan.append(ops.RootPropagation(wanted))
-    return plan
+    return [ops.RootPropagation(wanted)] if wanted & (MS_SHARED | MS_UNBINDABLE) else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyocirun.linux.namespaces import CLONE_NEWUSER
+from pyocirun.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER
 from pyocirun.plan import ops, process
 
 TYPE_CHECKING = False
@@ -36,7 +36,8 @@ def build(
         plan.append(ops.BecomeRoot(keep_groups))
     if not no_new_keyring:
         plan.append(ops.Keyring(f"_ses.{id}"))
-    plan += [ops.Chroot("/"), ops.ReopenNull(), *process.identity(wanted, keep_groups=keep_groups)]
+    root = ops.Chroot("/") if namespaces & CLONE_NEWNS else ops.EnterRoot()
+    plan += [root, ops.ReopenNull(), *process.identity(wanted, keep_groups=keep_groups)]
     if cgroups is not None:
         plan.append(ops.JoinCgroup(cgroups))
     end = [ops.Sync("created"), ops.Sync("exec"), ops.Exec(wanted.args, process.environment(wanted))]

@@ -99,6 +99,10 @@ def _cwd(op: ops.Cwd, step: str, number: int) -> tuple[str, str]:
     return f'chdir to cwd ("{op.path}") set in config.json failed: {words(number)}', ""
 
 
+def _make_cwd(op: ops.MakeCwd, step: str, number: int) -> tuple[str, str]:
+    return (ESCAPE, "") if number == errno.ELOOP else ("", "")
+
+
 def _mount(op: ops.Mount, step: str, number: int) -> tuple[str, str]:
     if step == "verify":
         return f'"{op.target}" cannot be mounted because it is inside /proc', "a link in the rootfs leads there"
@@ -142,6 +146,7 @@ _SPECIAL: dict[type[ops.Op], Callable[..., tuple[str, str]]] = {
     ops.Resolve: _resolve,
     ops.Exec: _exec,
     ops.Cwd: _cwd,
+    ops.MakeCwd: _make_cwd,
     ops.Mount: _mount,
     ops.Bind: _bind,
     ops.MaskPath: _mask,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from pyocirun import files, native
-from pyocirun.errors import Error
+from pyocirun.errors import Error, UsageError
 from pyocirun.plan.ops import Clone
 
 TYPE_CHECKING = False
@@ -51,12 +51,14 @@ def launch(
     clone = next(op for op in plan.ops if type(op) is Clone)
     ours, theirs = native.socketpair()
     opened = [theirs]
+    executable = -1
     try:
         opened.append(native.sealed_memfd("pyocirun-plan", encoded.data))
         for slot in encoded.launch:
             opened.append(stamps if slot.kind == "stamps" else descriptors(slot))
         try:
-            pid, pidfd = native.launch(_executable(places), clone.flags, [*stdio, *opened], plan.preserve_fds)
+            executable = _executable(places)
+            pid, pidfd = native.launch(executable, clone.flags, [*stdio, *opened], plan.preserve_fds)
         except OSError as error:
             raise _launch_error(clone, plan, error) from error
     except BaseException:
@@ -66,7 +68,24 @@ def launch(
         for fd in opened:
             if fd != stamps:
                 posix.close(fd)
+        if executable not in (-1, _sealed.get(NSEXEC)):
+            posix.close(executable)
     return Launched(pid, pidfd, ours, stamps)
+
+
+def check_preserved(count: int) -> None:
+    """Raises UsageError unless descriptors 3 to 2 + count are open, and inheritable.
+
+    Those that are not belong to this process, whatever it is embedded in: a container must never get one of them.
+    """
+    for fd in range(3, 3 + count):
+        try:
+            inheritable = posix.get_inheritable(fd)
+        except OSError:
+            inheritable = False
+        if not inheritable:
+            text = f"cannot preserve descriptor {fd}: it is not open, or not inheritable"
+            raise UsageError(text, errno=9, hint=f"descriptors 3 to {2 + count} must be opened by the caller")
 
 
 def _launch_error(clone: Clone, plan: Plan, error: OSError) -> Error:
@@ -97,7 +116,7 @@ def _executable(places: tuple[str, ...]) -> int:
         try:
             copy = native.sealed_memfd("pyocirun-nsexec", program, executable=True)
         except PermissionError:
-            copy = _copy_in_file(program, (*places, *EXEC_PLACES))
+            return _copy_in_file(program, (*places, *EXEC_PLACES))
         if _sealed.setdefault(NSEXEC, copy) != copy:
             posix.close(copy)
     return _sealed[NSEXEC]
@@ -106,7 +125,8 @@ def _executable(places: tuple[str, ...]) -> int:
 def _copy_in_file(program: bytes, places: tuple[str, ...]) -> int:
     """Where vm.memfd_noexec forbids executable files in memory: an unlinked file, opened read-only.
 
-    The first place that is not mounted noexec serves.
+    The first place that is not mounted noexec serves. It cannot be sealed: a container that got hold of it could write
+    to it once nsexec is done. So each launch has one of its own, and nothing ever runs from it again.
     """
     for place in places:
         name = f"{place}/.pyocirun-nsexec-{posix.getpid()}-{posix.urandom(8).hex()}"

@@ -150,7 +150,10 @@ def _run(plan: Plan, start: int, end: int, launched: Launched, effects: Effects)
 
 def _follow(launched: Launched, pid: int, pidfd: int) -> None:
     """The process forked and its child is ours now; what forked has ended, and is reaped."""
-    native.wait(launched.pidfd)
+    try:
+        native.wait(launched.pidfd)
+    except ChildProcessError:
+        pass  # where SIGCHLD is ignored, the kernel has reaped it
     posix.close(launched.pidfd)
     launched.pid, launched.pidfd = pid, pidfd
 

@@ -193,7 +193,8 @@ def test_preserved_descriptors_are_in_the_plan() -> None:
     ("wanted", "before", "after"),
     [
         (None, [MS_SLAVE | MS_REC], []),
-        ("private", [MS_PRIVATE], []),
+        ("private", [MS_PRIVATE | MS_REC], []),
+        ("slave", [MS_SLAVE | MS_REC], []),
         ("rslave", [MS_SLAVE | MS_REC], []),
         ("unbindable", [MS_SLAVE | MS_REC], [MS_UNBINDABLE]),
     ],
@@ -211,6 +212,12 @@ def test_shared_root_does_not_bring_the_mount_of_the_rootfs_to_the_host() -> Non
     private = where(plan, Propagation("/bundle", MS_PRIVATE))
     assert where(plan, Propagation("/", MS_SHARED)) < private < where(plan, Rootfs)
     assert where(plan, PivotRoot) < where(plan, RootPropagation(MS_SHARED))
+
+
+def test_unbindable_root_is_made_so_after_the_masks_that_bind() -> None:
+    plan = build(minimal_spec(rootfs_propagation="unbindable", masked_paths=("/proc/kcore",)))
+
+    assert where(plan, MaskPath) < where(plan, RootPropagation) < where(plan, SetUser)
 
 
 # Hooks

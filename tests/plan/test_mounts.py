@@ -82,8 +82,10 @@ def test_other_file_systems_do_not_take_a_mode() -> None:
     assert not op.copy_mode
 
 
-@pytest.mark.parametrize(("type", "target"), [("proc", "/proc"), ("sysfs", "/sys")])
-def test_proc_and_sysfs_take_no_symbolic_links(type: str, target: str) -> None:
+@pytest.mark.parametrize(
+    ("type", "target"), [("proc", "/proc"), ("sysfs", "/sys"), ("tmpfs", "/dev"), ("devpts", "/dev/pts")]
+)
+def test_proc_and_sysfs_and_dev_take_no_symbolic_links(type: str, target: str) -> None:
     (op,) = planned(SpecMount(target, type, type))
 
     assert isinstance(op, Mount)
@@ -382,7 +384,8 @@ def test_sysfs_of_the_hosts_network_is_bound_read_only_in_a_user_namespace() -> 
     op = next(op for op in planned(SpecMount("/sys", "sysfs", "sysfs", ("nosuid",)), **USER) if isinstance(op, Bind))
 
     assert (op.source, op.target, op.recursive, op.handed) == ("/sys", "/sys", True, True)
-    assert op.set == MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID
+    assert op.set == MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
+    assert op.recursive_attributes
 
 
 def test_sysfs_of_an_own_network_namespace_is_mounted_in_a_user_namespace() -> None:

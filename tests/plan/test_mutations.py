@@ -13,7 +13,7 @@ import pytest
 from pyocirun.linux.namespaces import CLONE_NEWNS
 from pyocirun.plan import tenant
 from pyocirun.plan.encode import encode
-from pyocirun.plan.ops import WIRE, Clone, Exec, Finish, MaskPath, Plan
+from pyocirun.plan.ops import WIRE, Clone, Exec, Finish, MaskPath, Plan, SetUser
 from pyocirun.spec.example import default_config
 from tests.support import CSRC, HOST_V1_ROOT, build_document, compile_c, minimal_process
 
@@ -35,6 +35,9 @@ def whole_plans() -> list[bytes]:
         tenant.build(minimal_process(env=("A=1", "B=2")), "box", CLONE_NEWNS),
         Plan((Clone(0), MaskPath("/a"), Exec(("a", "b"), ("C=1",)), Finish())),
         Plan((Clone(0), Finish())),
+        # Lists at the very end, with next to nothing behind them.
+        Plan((Clone(0), Exec((), ()))),
+        Plan((Clone(0), SetUser(1, 2, (3, 4)))),
     ]
     return [encode(plan, stamps=bool(number % 2)).data for number, plan in enumerate(plans)]
 
@@ -140,6 +143,19 @@ def test_damaged_plans_are_refused_or_harmless(fuzz_plan: Path) -> None:
     assert accepted + refused == len(plans)
     assert accepted > 100, "the mutations are too wild to get past the first checks"
     assert refused > 100
+
+
+def test_every_word_of_a_plan_at_its_worst(fuzz_plan: Path) -> None:
+    plans = []
+    for data in whole_plans()[1:]:
+        for place in range(8, len(data) - 8, 4):
+            for value in EXTREMES:
+                changed = data[:place] + value.to_bytes(8, "little") + data[place + 8 :]
+                plans.append(changed[:-1] + b"\0")
+
+    accepted, refused = check(fuzz_plan, plans)
+
+    assert accepted + refused == len(plans)
 
 
 def test_every_cut_of_a_plan_is_refused(fuzz_plan: Path) -> None:

@@ -23,10 +23,18 @@ ALL = 2**64 - 1
         (("A=1", "A="), ("A=",)),
         (("AB=1", "A=1"), ("AB=1", "A=1")),
         (("A=b=c",), ("A=b=c",)),
+        (("HOME=/a", "HOME=/b"), ("HOME=/b",)),
     ],
 )
 def test_last_of_equal_names_counts(env: tuple[str, ...], wanted: tuple[str, ...]) -> None:
-    assert environment(minimal_process(env=env)) == wanted
+    home = () if "HOME=/b" in wanted else ("HOME=/x",)
+
+    assert environment(minimal_process(env=(*env, *home))) == (*wanted, *home)
+
+
+@pytest.mark.parametrize("env", [(), ("HOME=",), ("HOME=/a", "HOME=")])
+def test_home_that_is_missing_has_a_place(env: tuple[str, ...]) -> None:
+    assert environment(minimal_process(env=env)) == ("HOME=/",)
 
 
 @pytest.mark.parametrize(
@@ -37,9 +45,15 @@ def test_search_path_is_the_process_own(env: tuple[str, ...], wanted: str) -> No
 
 
 def test_rlimits_are_numbers_of_the_kernel() -> None:
-    process = minimal_process(rlimits=(Rlimit("RLIMIT_NOFILE", 1, 2), Rlimit("RLIMIT_CPU", ALL, ALL)))
+    process = minimal_process(rlimits=(Rlimit("RLIMIT_NOFILE", 64, 65), Rlimit("RLIMIT_CPU", ALL, ALL)))
 
-    assert rlimits(process) == [ops.SetRlimit("RLIMIT_NOFILE", 7, 1, 2), ops.SetRlimit("RLIMIT_CPU", 0, ALL, ALL)]
+    assert rlimits(process) == [ops.SetRlimit("RLIMIT_NOFILE", 7, 64, 65), ops.SetRlimit("RLIMIT_CPU", 0, ALL, ALL)]
+
+
+def test_limit_that_would_hamper_the_set_up_is_lowered_at_its_end() -> None:
+    steps = identity(minimal_process(rlimits=(Rlimit("RLIMIT_NOFILE", 3, 65),)))
+
+    assert steps[-1] == ops.LowerRlimit("RLIMIT_NOFILE", 7, 3, 65)
 
 
 def test_umask_defaults_to_0022() -> None:

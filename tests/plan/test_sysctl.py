@@ -64,9 +64,6 @@ def test_parameter_of_the_hosts_namespace_is_refused(key: str) -> None:
         "kernel.msgmaxx",
         "fs.mqueuex.a",
         "net",
-        "",
-        ".net.a",
-        "/net/a",
     ],
 )
 def test_parameter_of_the_machine_is_refused(key: str) -> None:
@@ -78,12 +75,16 @@ def test_parameter_of_the_machine_is_refused(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["net/../vm/swappiness", "net.//.vm.swappiness", "net/./../vm/x", "fs.mqueue.//.//.vm.swappiness"]
+    "key",
+    [
+        *("net/../vm/swappiness", "net.//.vm.swappiness", "net/./../vm/x", "fs.mqueue.//.//.vm.swappiness"),
+        *("", ".", "/", ".net.a", "/net/a", "net..a", "net.", "net/a/"),
+    ],
 )
-def test_parameter_cannot_lead_out_of_its_namespace(key: str) -> None:
+def test_key_that_is_no_name_cannot_lead_out_of_its_namespace(key: str) -> None:
     spec = minimal_spec(namespaces=("mount", "ipc", "network"), sysctl={key: "1"})
 
-    with pytest.raises(SpecError):
+    with pytest.raises(SpecError, match="is no name of a kernel parameter"):
         build(spec)
 
 

@@ -80,7 +80,9 @@ class Nsexec:
         self.done.append(op.describe())
 
     def drive(self, *plan: ops.Op) -> None:
-        effects: dict[type[ops.Op], Callable[[Any, Launched], None]] = dict.fromkeys((SaveState, SetRlimit, JoinCgroup), self.note)
+        kinds: tuple[type[ops.Op], ...] = (SaveState, SetRlimit, JoinCgroup)
+        note: Callable[[Any, Launched], None] = self.note
+        effects = dict.fromkeys(kinds, note)
         answers = {"home": lambda fd: Answer(b"HOME=/x")}
         drive(Plan(plan), self.launched, effects, answers, self.warnings.append)
 
