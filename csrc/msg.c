@@ -158,6 +158,10 @@ int wait_at_gate(struct run *r)
 	close_fd(&r->covered);
 	r->root = r->null = r->covered = -1;
 	r->gate = r->slots[r->plan.header.gate_slot];
+	for (uint32_t i = 0; i < r->slot_count; i++)
+		if (r->slots[i] != r->gate && r->slots[i] != r->slots[r->plan.header.report_slot] &&
+		    r->slots[i] != r->state_fd)
+			sys1(__NR_close, r->slots[i]);
 	if (send_at(r, 0, -1))
 		return -EPIPE;
 	sys1(__NR_close, r->socket);
@@ -166,6 +170,9 @@ int wait_at_gate(struct run *r)
 	do
 		length = sys3(__NR_read, r->gate, &r->message, sizeof(r->message));
 	while (length == -EINTR || length == -EAGAIN);
+	/* From here on it is no longer "created": a second starter finds nobody at the gate. */
+	close_fd(&r->gate);
+	r->gate = -1;
 	if (length < 0)
 		return at(r, STEP_READ, length);
 	if ((size_t)length < MESSAGE_HEADER || r->message.kind != MESSAGE_GO ||

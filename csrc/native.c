@@ -282,14 +282,14 @@ int pyo_receive(int fd, char *data, size_t size, int *received)
 	struct msghdr message = { .msg_iov = &part,
 				  .msg_iovlen = 1,
 				  .msg_control = control.bytes,
-				  .msg_controllen = sizeof(control.bytes) };
+				  .msg_controllen = CMSG_LEN(sizeof(int)) };
 	struct cmsghdr *head;
 	ssize_t length;
 
 	*received = -1;
 	length = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
-	if (length < 0)
-		return -errno;
+	if (length < 0) /* ECONNRESET: it died with a message of ours unread */
+		return errno == ECONNRESET ? 0 : -errno;
 	head = CMSG_FIRSTHDR(&message);
 	if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS)
 		memcpy(received, CMSG_DATA(head), sizeof(int));

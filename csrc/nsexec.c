@@ -98,11 +98,15 @@ static int adopt_fds(struct run *r)
 {
 	uint32_t count = r->plan.header.fd_count;
 	int first = r->first_fd;
+	int error;
 
 	if (first != 3 + (int)r->plan.header.preserve_fds)
 		return -EPROTO;
-	sys3(NR_CLOSE_RANGE, first + 2 + (int)count, ~0U, 0);
-	sys3(NR_CLOSE_RANGE, first, ~0U, CLOSE_RANGE_CLOEXEC);
+	error = sys3(NR_CLOSE_RANGE, first + 2 + (int)count, ~0U, 0);
+	if (!error)
+		error = sys3(NR_CLOSE_RANGE, first, ~0U, CLOSE_RANGE_CLOEXEC);
+	if (error)
+		return error;
 	for (uint32_t i = 0; i < count; i++)
 		r->slots[r->slot_count++] = first + 2 + (int)i;
 	return 0;

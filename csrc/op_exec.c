@@ -101,7 +101,10 @@ static int become_hook(struct run *r, const char *path, const uint64_t *args, co
 		       int output, int dir)
 {
 	int input = r->state_fd;
-	int error = sys2(__NR_setpgid, 0, 0);
+	int error = sys5(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+
+	if (!error)
+		error = sys2(__NR_setpgid, 0, 0);
 
 	sys1(__NR_umask, r->umask);
 	if (!error && dir >= 0)
@@ -119,7 +122,8 @@ static int become_hook(struct run *r, const char *path, const uint64_t *args, co
 		error = sys3(__NR_dup3, output, 1, 0);
 	if (error >= 0)
 		error = sys3(__NR_dup3, output, 2, 0);
-	sys3(NR_CLOSE_RANGE, 3, ~0U, CLOSE_RANGE_CLOEXEC);
+	if (error >= 0)
+		error = sys3(NR_CLOSE_RANGE, 3, ~0U, CLOSE_RANGE_CLOEXEC);
 	return error < 0 ? error : sys3(__NR_execve, path, args + 1, env + 1);
 }
 
@@ -184,7 +188,8 @@ static int await_hook(int pid, int pidfd, uint64_t timeout_ms, int *status)
 	}
 	if (timed_out) {
 		sys2(__NR_kill, -pid, SIGKILL);
-		sys4(__NR_pidfd_send_signal, pidfd, SIGKILL, NULL, 0); /* it may have left its group */
+		sys4(__NR_pidfd_send_signal, pidfd, SIGKILL, NULL,
+		     0); /* it may have left its group */
 	}
 	do
 		result = sys4(__NR_wait4, pid, status, __WALL, NULL);

@@ -30,11 +30,12 @@ static int is_directory(const struct stat *about)
 static int openat2(int dir, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve)
 {
 	struct k_open_how how = { flags | O_CLOEXEC, mode, resolve };
+	int tries = 128;
 	int fd;
 
 	do /* EAGAIN: a rename raced with RESOLVE_IN_ROOT, and the kernel could not be sure; it is no failure */
 		fd = sys4(NR_OPENAT2, dir, path, &how, sizeof(how));
-	while (fd == -EAGAIN || fd == -EINTR);
+	while ((fd == -EAGAIN || fd == -EINTR) && --tries);
 	return fd;
 }
 
@@ -588,24 +589,36 @@ static int clone_onto(struct run *r, int source, int place, uint64_t set)
 			  sys5(NR_MOVE_MOUNT, tree, "", place, "", TO_DESCRIPTOR));
 }
 
-/* The first directory is covered by an empty read-only tmpfs, the others by the same one: one superblock serves all. */
-static int cover_directory(struct run *r, const char *path, int place)
+/* An empty read-only tmpfs that is mounted nowhere yet. */
+static int empty_directory(struct run *r)
 {
+	auto_fd context = at(r, STEP_MOUNT, sys2(NR_FSOPEN, "tmpfs", FSOPEN_CLOEXEC));
 	int error;
 
+	if (context < 0)
+		return context;
+	error = sys5(NR_FSCONFIG, context, FSCONFIG_SET_STRING, "nr_blocks", "1", 0);
+	if (!error)
+		error = sys5(NR_FSCONFIG, context, FSCONFIG_SET_STRING, "nr_inodes", "1", 0);
+	if (!error)
+		error = sys5(NR_FSCONFIG, context, FSCONFIG_SET_FLAG, "ro", NULL, 0);
+	if (!error)
+		error = sys5(NR_FSCONFIG, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
+	if (error)
+		return at(r, STEP_MOUNT, error);
+	return at(r, STEP_MOUNT, sys3(NR_FSMOUNT, context, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY));
+}
+
+/* All masked directories are covered by the same empty one: one superblock serves all. */
+static int cover_directory(struct run *r, int place)
+{
 	if (r->covered >= 0)
 		return clone_onto(r, r->covered, place, 0);
-	error = at(r, STEP_CHDIR, sys1(__NR_fchdir, place));
-	if (!error)
-		error = at(r, STEP_MOUNT,
-			   sys5(__NR_mount, "tmpfs", ".", "tmpfs", MS_RDONLY,
-				"nr_blocks=1,nr_inodes=1"));
-	if (!error)
-		error = at(r, STEP_CHDIR, sys1(__NR_chdir, "/"));
-	if (error)
-		return error;
-	r->covered = at(r, STEP_OPEN, open_in_root(r, path, O_PATH | O_DIRECTORY, 0));
-	return r->covered < 0 ? r->covered : 0;
+	r->covered = empty_directory(r);
+	if (r->covered < 0)
+		return r->covered;
+	return at(r, STEP_MOVE_MOUNT,
+		  sys5(NR_MOVE_MOUNT, r->covered, "", place, "", TO_DESCRIPTOR));
 }
 
 static int is_missing(int error)
@@ -630,7 +643,7 @@ int op_mask_path(struct run *r, struct cursor *c)
 	if (error)
 		return error;
 	if (is_directory(&about))
-		return cover_directory(r, path, place);
+		return cover_directory(r, place);
 	null = open_null(r);
 	return null < 0 ? null : clone_onto(r, null, place, 0);
 }

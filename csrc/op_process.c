@@ -2,8 +2,10 @@
 
 #include <asm/fcntl.h>
 #include <asm/stat.h>
+#include <asm/statfs.h>
 #include <linux/capability.h>
 #include <linux/fcntl.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <linux/prctl.h>
 #include <linux/stat.h>
@@ -25,17 +27,28 @@ int op_umask(struct run *r, struct cursor *c)
 	return 0;
 }
 
+/* A regular file, and none of procfs or sysfs, whose files do something when they are read. */
+static int is_plain_file(int fd)
+{
+	struct stat about;
+	struct statfs type;
+
+	return fd >= 0 && !sys2(__NR_fstat, fd, &about) && (about.st_mode & S_IFMT) == S_IFREG &&
+	       !sys2(__NR_fstatfs, fd, &type) && type.f_type != PROC_SUPER_MAGIC &&
+	       type.f_type != SYSFS_MAGIC;
+}
+
 /*
- * Python looks HOME up: it gets the container's /etc/passwd as a descriptor, or none. Non-blocking and a regular file:
- * an image cannot make us wait on a FIFO.
+ * Python looks HOME up: it gets the container's /etc/passwd as a descriptor, or none. It is looked at before it is
+ * opened: an image cannot make us wait on a FIFO, or open a device.
  */
 int op_home(struct run *r, struct cursor *c)
 {
-	auto_fd fd = open_in_root(r, "/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
-	struct stat about;
-	int regular =
-		fd >= 0 && !sys2(__NR_fstat, fd, &about) && (about.st_mode & S_IFMT) == S_IFREG;
-	int error = send_at(r, 0, regular ? fd : -1);
+	auto_fd named = open_in_root(r, "/etc/passwd", O_PATH, 0);
+	auto_fd fd = is_plain_file(named)
+			     ? open_in_root(r, "/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY, 0)
+			     : -1;
+	int error = send_at(r, 0, is_plain_file(fd) ? fd : -1);
 
 	(void)c;
 	if (!error)
@@ -78,7 +91,7 @@ int op_reopen_null(struct run *r, struct cursor *c)
 
 		if (!is_null_device(fd))
 			continue;
-		own = open_in_root(r, "/dev/null", O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
+		own = open_in_root(r, "/dev/null", O_RDWR | O_NOFOLLOW | O_NOCTTY,
 				   RESOLVE_NO_SYMLINKS);
 		if (own == -ENOENT)
 			return 0;
@@ -123,13 +136,13 @@ int op_user(struct run *r, struct cursor *c)
 	uint64_t gid = take_u64(c);
 	const uint64_t *list = take_list(c);
 	uint64_t bits = take_u64(c);
-	uint32_t groups[1024];
+	uint32_t *groups;
 	int error = at(r, STEP_PRCTL, sys5(__NR_prctl, PR_SET_KEEPCAPS, 1, 0, 0, 0));
 
-	if (list[0] > sizeof(groups) / sizeof(groups[0]))
-		return at(r, STEP_SETGROUPS, -EINVAL);
 	if (uid >= NO_ID || gid >= NO_ID) /* cut to 32 bits, it would be root, or no change */
 		return at(r, STEP_SETUID, -ERANGE);
+	/* Packed in place: the plan is mapped privately. */
+	groups = (uint32_t *)(uintptr_t)(list + 1);
 	for (uint64_t i = 0; i < list[0]; i++)
 		groups[i] = (uint32_t)list[i + 1];
 	if (!error && !(bits & USER_KEEP_GROUPS))

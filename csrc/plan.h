@@ -113,7 +113,7 @@ enum op_code {
 	STEP(CAPGET, "capget")               \
 	STEP(CAPSET, "capset")               \
 	STEP(PRCTL, "prctl")                 \
-	STEP(PRLIMIT, "prlimit")                 \
+	STEP(PRLIMIT, "prlimit")             \
 	STEP(SETSID, "setsid")               \
 	STEP(KEYCTL, "keyctl")               \
 	STEP(IOCTL, "ioctl")                 \

@@ -137,7 +137,6 @@ def test_descriptor_travels_and_closes_on_exec(pair: tuple[int, int]) -> None:
     os.close(reader)
 
 
-@pytest.mark.xfail(reason="the control buffer has room for two", strict=True)
 def test_surplus_descriptors_are_closed(pair: tuple[int, int]) -> None:
     reader, writer = os.pipe()
 

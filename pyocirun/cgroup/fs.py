@@ -52,6 +52,11 @@ class V1Manager:
     def exists(self) -> bool:
         return any(files.is_directory(directory) for directory in self._main())
 
+    def refuse_in_use(self) -> None:
+        for controller, directory in self._directories():
+            if controller not in _COURTESY and files.is_directory(directory):
+                self._refuse_in_use(directory)
+
     def create(self) -> list[str]:
         made: list[str] = []
         try:
@@ -338,6 +343,9 @@ class NullManager:
     def exists(self) -> bool:
         return False
 
+    def refuse_in_use(self) -> None:
+        return
+
     def create(self) -> list[str]:
         return []
 
@@ -420,6 +428,9 @@ def _mkdir(directory: str, made: list[str]) -> bool:
             # Somebody may be removing the parent right now, so this is tried again.
             made.pop()
             _mkdir(files.parent(directory), made)
+        except OSError:
+            made.pop()
+            raise
         else:
             return True
     raise OSError(errno.ENOENT, posix.strerror(errno.ENOENT), directory)

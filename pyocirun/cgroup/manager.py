@@ -30,6 +30,9 @@ if TYPE_CHECKING:
         def exists(self) -> bool:
             """Whether the container's cgroup is there."""
 
+        def refuse_in_use(self) -> None:
+            """Raises CgroupError if the cgroup is there, and has processes or is frozen."""
+
         def create(self) -> list[str]:
             """Make the directories; the ones that were not there before come back, parents first.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from pyocirun.container import state as states
-from pyocirun.container.process import Process, await_end, open_process
+from pyocirun.container.process import Process, await_end, child, open_process
 from pyocirun.errors import CgroupError, Error, StateError
 from pyocirun.record import replace
 
@@ -34,7 +34,8 @@ class Container:
         self._root = root
         self._state = state
         self._warn = warn
-        self._ours = init is not None
+        if init is None:
+            init = child(f"{root}/{state.id}", state.init_process_pid)
         self.init = init if init is not None else open_process(state.init_process_pid, state.init_process_start)
 
     @property
@@ -280,6 +281,8 @@ class Container:
             return False
         try:
             return posix.read(fd, 16).strip() in (b"FROZEN", b"FREEZING")
+        except OSError:
+            return False  # it was removed meanwhile
         finally:
             posix.close(fd)
 
@@ -351,7 +354,7 @@ class Container:
         if self.init is not None and not self.init.ended(0):
             self._kill_init(self.init)
         self._destroy_cgroup()
-        if self._ours and self.init is not None:
+        if self.init is not None:
             self._reap(self.init)
         directory.remove()
 
@@ -381,7 +384,7 @@ class Container:
             raise StateError(text, id=self.id, hint="is it in an uninterruptible system call? see /proc/PID/stack")
 
     def _reap(self, init: Process) -> None:
-        """No zombie of ours stays; a status that somebody wants has been taken by `wait`, or still can be."""
+        """If it was a child of ours, no zombie stays; its status is still there for who asks this object for it."""
         try:
             init.wait()
         except StateError:

@@ -7,7 +7,7 @@ import posix
 from pyocirun import native
 from pyocirun.container import state as states
 from pyocirun.container.container import Container, empty_and_destroy
-from pyocirun.container.process import Process, start_time
+from pyocirun.container.process import Process, adopt, start_time
 from pyocirun.errors import Error, OperationError
 from pyocirun.plan import ops
 from pyocirun.plan.encode import MAX_OPS, encode
@@ -57,8 +57,10 @@ class Creation:
         """Carry the plan out up to the gate. Raises Error, and leaves nothing behind then."""
         try:
             encoded = encode(self.plan, stamps=self.factory.debug is not None)
-            states.write_file(self.directory.fd, states.CONFIG, config)
+            # First the look at whose cgroup it is, then the state that names it: what is deleted by it is ours.
+            self._select_cgroup()
             self.directory.save(self.state)
+            states.write_file(self.directory.fd, states.CONFIG, config)
             self._before_clone()
             for name in (states.GATE, states.REPORT):
                 posix.mkfifo(name, 0o600, dir_fd=self.directory.fd)
@@ -68,6 +70,7 @@ class Creation:
             self._take_back()
             raise
         init = Process(launched.pid, launched.pidfd)
+        adopt(self.directory.path, init)
         return Container(self.factory.root, self.state, init, self.factory.warn)
 
     def _launch(self, encoded: Encoded, stdio: tuple[int, int, int]) -> Launched:
@@ -95,18 +98,24 @@ class Creation:
         self._warn_of_capabilities()
         for op in self.plan.ops[: self.plan.position_of_clone()]:
             if type(op) is ops.MakeCgroup:
-                self._make_cgroup(op)
+                self._make_cgroup()
             elif type(op) is ops.WriteCgroup and self.manager is not None:
                 self.manager.write(op.writes)
 
-    def _make_cgroup(self, op: ops.MakeCgroup) -> None:
+    def _select_cgroup(self) -> None:
         from pyocirun.cgroup.manager import select
 
-        lenient = self.state.rootless
-        manager = select(self.host, self.state.cgroup_manager, dict(op.paths), lenient=lenient)
-        self.manager = manager
+        for op in self.plan.ops:
+            if type(op) is ops.MakeCgroup:
+                lenient = self.state.rootless
+                manager = select(self.host, self.state.cgroup_manager, dict(op.paths), lenient=lenient)
+                manager.refuse_in_use()
+                self.manager = manager
+
+    def _make_cgroup(self) -> None:
+        assert self.manager is not None
         try:
-            manager.create()
+            self.manager.create()
         except Error:
             # A cgroup that was refused is another's: nothing must ever remove it in our name.
             self.manager = None

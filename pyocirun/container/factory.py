@@ -167,6 +167,8 @@ class Factory:
             return
         host = probe()
         paths = dict(self._cgroup_paths(id, spec, host))
+        if any(container._state.cgroup_paths == paths for container in self.list() if container.id != id):
+            return  # it is the other one's
         empty_and_destroy(select(host, self.cgroup_manager, paths, lenient=self.is_rootless(host)))
 
     def _prepare(self) -> None:

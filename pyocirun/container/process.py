@@ -20,6 +20,7 @@ class Process:
     def __init__(self, pid: int, pidfd: int) -> None:
         self.pid = pid
         self.pidfd = pidfd
+        self.container = ""
         self._status: int | None = None
         self._lock = allocate_lock()
 
@@ -34,6 +35,7 @@ class Process:
         with self._lock:  # another thread may be deleting the container, and take the status first
             if self._status is None:
                 self._status = self._take_status()
+                _forget(self)
         return self._status
 
     def _take_status(self) -> int:
@@ -71,8 +73,8 @@ class Process:
         self.close()
 
 
-_tenants: dict[str, list[Process]] = {}
-"""What exec started here and nobody has waited for yet, by the container's state directory.
+_children: dict[str, list[Process]] = {}
+"""What create and exec started here and nobody has waited for yet, by the container's state directory.
 
 The kernel lets the init of a pid namespace end only when every other member has been reaped. Those that exec started
 are children of this process and not of init, so whoever waits for init has to reap them; their status stays known.
@@ -80,22 +82,33 @@ are children of this process and not of init, so whoever waits for init has to r
 
 
 def adopt(container: str, process: Process) -> None:
-    """Keep a process that exec started until it has been reaped."""
-    reap_tenants(container)
-    _tenants.setdefault(container, []).append(process)
+    """Keep a child of this process until it has been reaped."""
+    process.container = container
+    _children.setdefault(container, []).append(process)
 
 
-def reap_tenants(container: str) -> list[Process]:
-    """Reap those that have ended; the others come back."""
+def _forget(process: Process) -> None:
+    left = [other for other in _children.get(process.container, ()) if other is not process]
+    if left:
+        _children[process.container] = left
+    else:
+        _children.pop(process.container, None)
+
+
+def child(container: str, pid: int) -> Process | None:
+    """The child of this process that has this pid, if nobody has waited for it yet."""
+    return next((process for process in _children.get(container, ()) if process.pid == pid), None)
+
+
+def reap(container: str) -> list[Process]:
+    """Reap the container's processes that have ended and are children of this one; the others come back."""
     left = []
-    for process in _tenants.pop(container, []):
+    for process in _children.get(container, ()):
         try:
             if process.poll() is None:
                 left.append(process)
         except StateError:
-            continue  # somebody else has reaped it
-    if left:
-        _tenants.setdefault(container, []).extend(left)
+            _forget(process)  # somebody else has reaped it
     return left
 
 
@@ -103,14 +116,14 @@ def await_end(init: Process, container: str, timeout: float | None = None) -> bo
     """Whether init has ended, after at most `timeout` seconds; None: wait for it."""
     until = None if timeout is None else monotonic() + timeout
     while True:
-        tenants = reap_tenants(container)
+        children = reap(container)
         left = None if until is None else max(0.0, until - monotonic())
-        if not tenants:
+        if not children:
             return init.ended(left)
         import select
 
         poll = select.poll()
-        for process in (init, *tenants):
+        for process in (init, *children):
             poll.register(process.pidfd, select.POLLIN)
         # Not for long: another thread may start one more meanwhile.
         poll.poll(1000 if left is None else min(1000, int(left * 1000)))

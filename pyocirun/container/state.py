@@ -81,14 +81,22 @@ class Directory:
 
     def remove(self) -> None:
         """Remove the directory with all its files; it never has directories."""
-        for name in posix.listdir(self.fd):
-            posix.unlink(name, dir_fd=self.fd)
-        posix.rmdir(self.path)
+        for name in (STATE, CONFIG, GATE, REPORT):
+            try:
+                posix.unlink(name, dir_fd=self.fd)
+            except FileNotFoundError:
+                continue
+        try:
+            posix.rmdir(self.path)
+        except OSError:  # a write was cut short; listing takes a descriptor, which may be what is lacking
+            for name in posix.listdir(self.fd):
+                posix.unlink(name, dir_fd=self.fd)
+            posix.rmdir(self.path)
 
 
 def check_id(id: str) -> str:
     """`id`, if it can be a container's. Raises InvalidID, with runc's text."""
-    if not id or id in (".", "..") or len(id) > 1024 or not ID_CHARACTERS.issuperset(id):
+    if not id or id in (".", "..") or len(id) > 255 or not ID_CHARACTERS.issuperset(id):
         raise InvalidID(f"invalid container ID format: {id!r}", id=id, hint="use letters, digits and _ + - .")
     return id
 
@@ -176,6 +184,8 @@ def load(root: str, id: str) -> State:
         posix.close(directory)
     try:
         data = posix.read(fd, 1 << 24)
+    except OSError as error:
+        raise StateError(f"cannot read the state of container {id}: {error.strerror}", id=id, path=path) from None
     finally:
         posix.close(fd)
     return parse(data, id, path)
@@ -198,9 +208,12 @@ def parse(data: bytes, id: str, path: str = "") -> State:
         text = f"the state of container {id} has version {version}; this pyocirun knows version {VERSION}"
         raise StateError(text, id=id, path=path, hint="use the pyocirun that created it, or a newer one")
     try:
-        return _state(document)
+        state = _state(document)
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise StateError(f"the state of container {id} is damaged: {error}", id=id, path=path) from None
+    if state.id != id:
+        raise StateError(f"the state of container {id} is that of {state.id!r}", id=id, path=path)
+    return state
 
 
 def _state(document: dict[str, Any]) -> State:

@@ -81,13 +81,14 @@ def start(
         wanted,
         container.id,
         namespaces,
-        cgroups=() if container.manager.paths else None,
+        cgroups=tuple(container.manager.paths),
         preserve_fds=preserve_fds,
         keep_groups=bool(namespaces & CLONE_NEWUSER) and _setgroups_denied(init.pid),
     )
 
     def join(op: Op, launched: Launched) -> None:
-        _join(container, launched.pid, targets)
+        assert type(op) is ops.JoinCgroup
+        _join(container, launched.pid, set(op.controllers), targets)
 
     launched = launch(plan, encode(plan), lambda slot: _open_slot(slot, init), stdio)
     try:
@@ -165,7 +166,10 @@ def _setgroups_denied(pid: int) -> bool:
 def _open_slot(slot: Slot, init: Running) -> int:
     if slot.kind == "pidfd":
         return posix.dup(init.pidfd)
-    root = posix.open(f"/proc/{init.pid}/root", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        root = posix.open(f"/proc/{init.pid}/root", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    except FileNotFoundError:
+        raise StateError("cannot exec in a stopped container", status="stopped") from None
     if init.ended(0):  # the pid may be another's by now
         posix.close(root)
         raise StateError("cannot exec in a stopped container", status="stopped")
@@ -194,15 +198,10 @@ def _cgroups(container: Container, wanted: str | list[str] | None) -> dict[str, 
     return targets
 
 
-def _join(container: Container, pid: int, targets: dict[str, str]) -> None:
-    """Memory and pids come last: nothing of the set-up is charged to the container."""
+def _join(container: Container, pid: int, controllers: set[str], targets: dict[str, str]) -> None:
+    """Put a process into these controllers' cgroups, or the ones below them that the caller named."""
     manager = container.manager
-    default = targets.get("", "")
-    named = {name for name in targets if name}
-    rest = set(manager.paths) - named
-    charged = rest & {"memory", "pids"}
-    manager.add_pid(default, pid, rest - charged)
+    named = controllers & targets.keys() - {""}
+    manager.add_pid(targets.get("", ""), pid, controllers - named)
     for name in sorted(named):
         manager.add_pid(targets[name], pid, {name})
-    if charged:
-        manager.add_pid(default, pid, charged)

@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     from pyocirun.linux.host import Host
     from pyocirun.spec.config import Spec
 
-CHARGED = ("memory", "pids")
-"""Cgroup v1 controllers that are joined last: what the set-up uses is not charged to the container."""
-
 
 class Request(Record):
     """What a caller asks for besides config.json.
@@ -41,7 +38,7 @@ def build(spec: Spec, host: Host, request: Request) -> ops.Plan:
     namespaces.refuse_unmapped(spec, host)
     stages = namespaces.stages(spec, host)
     plan = [
-        *cgroup(spec, request),
+        *cgroup(spec, host, request),
         *namespaces.enter(spec, host, request, stages),
         *cgroup_namespace(spec, request),
         *root(spec, host, request, stages),
@@ -51,13 +48,14 @@ def build(spec: Spec, host: Host, request: Request) -> ops.Plan:
     return ops.Plan(tuple(plan), request.preserve_fds)
 
 
-def cgroup(spec: Spec, request: Request) -> list[ops.Op]:
+def cgroup(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
     """The cgroup stands, with its limits, before there is a process to put into it."""
     if not request.cgroup_paths:
         return []
     from pyocirun.cgroup.v1 import writes
 
-    limits = tuple(writes(spec.linux.resources))
+    # Where devices cannot be made, there are none to keep from the container.
+    limits = tuple(writes(spec.linux.resources, devices=namespaces.privileged(host)))
     made: list[ops.Op] = [ops.MakeCgroup(request.cgroup_paths)]
     return [*made, ops.WriteCgroup(limits)] if limits else made
 
@@ -192,7 +190,7 @@ def refuse_unsupported(spec: Spec) -> None:
 
 
 def _charged(request: Request) -> tuple[str, ...]:
-    return tuple(controller for controller, _ in request.cgroup_paths if controller in CHARGED)
+    return tuple(controller for controller, _ in request.cgroup_paths if controller in namespaces.CHARGED)
 
 
 def _identity(spec: Spec, host: Host) -> list[ops.Op]:

@@ -71,6 +71,6 @@ def _device(device: Device, origin: str, context: Context) -> ops.Op:
 
 def _node(path: str, mode: int, major: int, minor: int, uid: int, gid: int, origin: str, context: Context) -> ops.Op:
     """mknod(2) of a device is refused in a user namespace, whoever asks: there the host's own node is bound."""
-    if (context.handed or context.in_userns) and mode & 0o170000 != S_IFIFO:
+    if context.in_userns and mode & 0o170000 != S_IFIFO:
         return ops.Bind(path, path, handed=context.handed, slave=MS_SLAVE | MS_REC, origin=origin)
     return ops.Node(path, mode, device_number(major, minor), uid, gid, origin)

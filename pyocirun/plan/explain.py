@@ -18,9 +18,9 @@ def text(plan: Plan, *, show_env: bool = False) -> str:
     """One line an operation: its index, who does it, what it does. Values of variables are hidden unless show_env."""
     lines = []
     for index, op in enumerate(plan.ops):
-        lines.append(f"{index:3}  {side(op):6}  {op.describe()}")
+        lines.append(f"{index:3}  {side(op):6}  {printable(op.describe())}")
         if type(op) in (Exec, RunHook):
-            lines += [f"{'':13}{entry}" for entry in environment(op, show_env)]
+            lines += [f"{'':13}{printable(entry)}" for entry in environment(op, show_env)]
     return "\n".join(lines) + "\n"
 
 
@@ -33,8 +33,15 @@ def as_json(plan: Plan, *, show_env: bool = False) -> str:
         fields = _value(op)
         if "env" in fields:
             fields["env"] = environment(op, show_env)
+        if "search" in fields and not show_env:
+            fields["search"] = HIDDEN
         shown.append({"index": index, "side": side(op), "op": type(op).__name__, "does": op.describe(), **fields})
     return json.dumps(shown, indent=2) + "\n"
+
+
+def printable(text: str) -> str:
+    """`text` in one line, what a terminal would act upon escaped: it comes from whoever wrote the configuration."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def side(op: Op) -> str:

@@ -21,8 +21,8 @@ from pyocirun.linux.mounts import (
     attributes,
     parse_options,
 )
-from pyocirun.linux.namespaces import CLONE_NEWUSER
 from pyocirun.plan import ops
+from pyocirun.plan.namespaces import privileged
 from pyocirun.record import Record
 
 TYPE_CHECKING = False
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 class Context(Record):
     """What a mount depends on besides itself.
 
+    in_userns: it is made in a user namespace, the host's or the container's.
     handed: sources are opened by the parent, for a user namespace.  shared: rootfsPropagation wants sharing.
     own_network, own_cgroup: there is a network, cgroup namespace.  pid_path: of the pid namespace entered later, or "".
     """
@@ -61,12 +62,12 @@ class Context(Record):
             request.bundle,
             request.cgroup_paths,
             host.hierarchies,
-            user is not None or bool((stages.first | stages.unshared) & CLONE_NEWUSER),
+            user is not None and privileged(host),
             bool(propagation and PROPAGATION[propagation] & MS_SHARED),
             spec.linux.namespace("network") is not None,
             spec.linux.namespace("cgroup") is not None,
             stages.late_pid,
-            host.in_userns,
+            host.in_userns or user is not None,
         )
 
 
@@ -90,8 +91,8 @@ def mount_ops(mount: Mount, origin: str, pointer: str, context: Context) -> list
         plan = [_bind(mount, options, target, origin, pointer, context)]
     elif mount.type == "cgroup":
         plan = _cgroup(options, target, origin, context)
-    elif mount.type == "sysfs" and context.handed and not context.own_network:
-        plan = [_host_sysfs(options, target, origin)]
+    elif mount.type == "sysfs" and context.in_userns and not context.own_network:
+        plan = [_host_sysfs(options, target, origin, context)]
     else:
         plan = [_file_system(mount, options, target, origin, context)]
     if options.rec_set or options.rec_clear:
@@ -174,7 +175,7 @@ def _remount(options: MountOptions, target: str, origin: str) -> ops.Op:
     return ops.Attributes(target, set, clear, False, origin)
 
 
-def _host_sysfs(options: MountOptions, target: str, origin: str) -> ops.Op:
+def _host_sysfs(options: MountOptions, target: str, origin: str, context: Context) -> ops.Op:
     """sysfs shows a network namespace; a user namespace may only mount that of one of its own.
 
     What the host has mounted below, such as its cgroups, becomes read-only with it (CVE-2023-25809).
@@ -185,7 +186,7 @@ def _host_sysfs(options: MountOptions, target: str, origin: str) -> ops.Op:
         recursive=True,
         set=_attributes(options)[0] | MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
         recursive_attributes=True,
-        handed=True,
+        handed=context.handed,
         slave=MS_SLAVE | MS_REC,
         origin=origin,
     )
@@ -227,7 +228,8 @@ def _cgroup(options: MountOptions, target: str, origin: str, context: Context) -
             plan.append(ops.Mount("cgroup", place, "cgroup", flags & ~MS_REC, _v1_data(hierarchy), origin=origin))
         else:
             set, clear = _attributes(options)
-            bind = ops.Bind(directory, place, True, set, clear, handed=context.handed, slave=MS_SLAVE | MS_REC)
+            slave = MS_SLAVE | MS_REC
+            bind = ops.Bind(directory, place, True, set, clear, handed=context.handed, slave=slave, origin=origin)
             plan.append(bind)
         plan += [
             ops.Symlink(name, f"{target}/{controller}")

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from pyocirun.plan.build import Request
     from pyocirun.spec.config import Spec
 
+CHARGED = ("memory", "pids")
+"""Cgroup v1 controllers that are joined last: what the set-up uses is not charged to the container."""
+
 PIDNS_OPTION = (6, 17)
 """The kernel whose procfs takes `pidns=`, so that a mount of it need not come from a member of the pid namespace."""
 
@@ -83,7 +86,7 @@ def _two(spec: Spec, host: Host, request: Request, stages: Stages) -> list[ops.O
 
 def _uncharged(request: Request) -> list[ops.Op]:
     """The cgroups that it costs nothing to be in; hooks of the prestart kind look for the devices cgroup."""
-    controllers = tuple(name for name, _ in request.cgroup_paths if name not in ("memory", "pids"))
+    controllers = tuple(name for name, _ in request.cgroup_paths if name not in CHARGED)
     return [ops.JoinCgroup(controllers)] if controllers else []
 
 

@@ -82,10 +82,16 @@ def unknown_capabilities(process: Process) -> list[str]:
 def _rlimits(process: Process) -> list[ops.SetRlimit]:
     from pyocirun.linux.rlimits import RLIMITS
 
-    return [
-        (ops.LowerRlimit if _hampers(limit) else ops.SetRlimit)(limit.type, RLIMITS[limit.type], limit.soft, limit.hard)
-        for limit in process.rlimits or ()
-    ]
+    plan: list[ops.SetRlimit] = []
+    for limit in process.rlimits or ():
+        number = RLIMITS[limit.type]
+        if not _hampers(limit):
+            plan.append(ops.SetRlimit(limit.type, number, limit.soft, limit.hard))
+            continue
+        if limit.hard >= FEW_FILES:  # it may have to be raised, which the process itself may not
+            plan.append(ops.SetRlimit(limit.type, number, FEW_FILES, limit.hard))
+        plan.append(ops.LowerRlimit(limit.type, number, limit.soft, limit.hard))
+    return plan
 
 
 def _hampers(limit: Rlimit) -> bool:

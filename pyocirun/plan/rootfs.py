@@ -28,6 +28,7 @@ def prepare(spec: Spec, host: Host, request: Request, stages: Stages) -> list[op
         top.append(ops.Propagation(mounts.mountpoint_of(request.rootfs, host), MS_PRIVATE))
     handed = context.handed
     sources = [slot for op in [ops.Rootfs(request.rootfs, handed), *inside] if (slot := op.slot())] if handed else []
+    sources = list(dict.fromkeys(sources))
     for start in range(0, len(sources), ops.TREES_AT_ONCE):
         top += [ops.OpenSources(tuple(sources[start : start + ops.TREES_AT_ONCE])), ops.Sync("sources")]
     return [*top, ops.Rootfs(request.rootfs, handed), *inside]

@@ -85,7 +85,7 @@ def check_preserved(count: int) -> None:
             inheritable = False
         if not inheritable:
             text = f"cannot preserve descriptor {fd}: it is not open, or not inheritable"
-            raise UsageError(text, errno=9, hint=f"descriptors 3 to {2 + count} must be opened by the caller")
+            raise UsageError(text, errno=9, hint=f"--preserve-fds {count}: the caller must open 3 to {2 + count}")
 
 
 def _launch_error(clone: Clone, plan: Plan, error: OSError) -> Error:

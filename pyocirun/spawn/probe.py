@@ -12,7 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-OLDEST_KERNEL = (5, 10)
+OLDEST_KERNEL = (5, 12)
+"""It has mount_setattr(2)."""
 NAMED = "name=systemd"
 
 

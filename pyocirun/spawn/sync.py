@@ -61,11 +61,11 @@ def drive(
     while True:
         message, fd = _receive(launched)
         try:
-            op = _announced(plan, message, warn)
+            op = _announced(plan, done, message, warn)
             if op is None:
                 continue
             if type(op) is Fork:
-                _follow(launched, message.value, fd)
+                _follow(launched, fd)
                 fd = -1
                 _go(launched, message.index, NOTHING)
                 done = _run_following(plan, message.index + 1, launched, effects)
@@ -148,21 +148,33 @@ def _run(plan: Plan, start: int, end: int, launched: Launched, effects: Effects)
             effects[type(op)](op, launched)
 
 
-def _follow(launched: Launched, pid: int, pidfd: int) -> None:
+def _follow(launched: Launched, pidfd: int) -> None:
     """The process forked and its child is ours now; what forked has ended, and is reaped."""
     try:
         native.wait(launched.pidfd)
     except ChildProcessError:
         pass  # where SIGCHLD is ignored, the kernel has reaped it
     posix.close(launched.pidfd)
-    launched.pid, launched.pidfd = pid, pidfd
+    launched.pid, launched.pidfd = _pid_of(pidfd), pidfd
+
+
+def _pid_of(pidfd: int) -> int:
+    """The process id behind a pidfd: proc_pid_fdinfo(5) knows it better than who sent it."""
+    info = posix.open(f"/proc/thread-self/fdinfo/{pidfd}", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        for line in posix.read(info, 4096).splitlines():
+            if line.startswith(b"Pid:"):
+                return int(line[4:])
+    finally:
+        posix.close(info)
+    raise OperationError("nsexec sent a descriptor that is no pidfd", step="protocol")
 
 
 def _receive(launched: Launched) -> tuple[Message, int]:
     """The next message. nsexec is dead if its pidfd says so and nothing is left to read: while it forks, another
     process has its socket, and there is no end of file.
     """
-    if native.poll(launched.socket, launched.pidfd) == 2:
+    if native.poll(launched.socket, launched.pidfd) == 2 and not native.poll(launched.socket, timeout_ms=0):
         raise died(launched)
     data, fd = native.receive(launched.socket)
     if not data:
@@ -170,8 +182,11 @@ def _receive(launched: Launched) -> tuple[Message, int]:
     return decode(data), fd
 
 
-def _announced(plan: Plan, message: Message, warn: Callable[[str], None]) -> Op | None:
-    """The operation that AT tells of, None for a warning. Raises what FAILED tells of."""
+def _announced(plan: Plan, done: int, message: Message, warn: Callable[[str], None]) -> Op | None:
+    """The operation that AT tells of, None for a warning. Raises what FAILED tells of.
+
+    done: none before it is believed, whoever has got hold of nsexec's end of the socket.
+    """
     if message.kind == FAILED:
         from pyocirun.spawn.failure import operation_error
 
@@ -179,6 +194,8 @@ def _announced(plan: Plan, message: Message, warn: Callable[[str], None]) -> Op 
     if message.kind not in (AT, WARN) or message.index >= len(plan.ops):
         raise OperationError(f"nsexec sent a message of unknown kind {message.kind}", step="protocol")
     if message.kind == AT:
+        if message.index < done:
+            raise OperationError(f"nsexec announced operation {message.index} out of order", step="protocol")
         return plan.ops[message.index]
     warn(_warning(plan, message))
     return None

@@ -133,7 +133,6 @@ def test_many_trees_are_handed_over_in_several_messages() -> None:
     assert opened_trees(plan) == encode(plan).late
 
 
-@pytest.mark.xfail(reason="the second tree has no slot, and those after it get the wrong one", strict=True)
 def test_cgroup_that_is_mounted_twice_gets_the_trees_that_were_opened() -> None:
     maps = (IDMapping(0, 1, 1),)
     mounts = [SpecMount("/cg", "cgroup", "cgroup"), SpecMount("/cg", "cgroup", "cgroup")]

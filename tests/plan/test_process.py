@@ -127,11 +127,13 @@ def test_no_new_privileges_comes_before_the_user() -> None:
 
 
 def test_tenant_in_order() -> None:
-    plan = tenant.build(minimal_process(oom_score_adj=5), "box", CLONE_NEWNS | CLONE_NEWPID)
+    plan = tenant.build(
+        minimal_process(oom_score_adj=5), "box", CLONE_NEWNS | CLONE_NEWPID, cgroups=("devices", "memory")
+    )
 
     assert [type(op).__name__ for op in plan.ops] == [
-        *("Clone", "OomScoreAdj", "Undumpable", "JoinContainer", "Fork", "Keyring", "Chroot", "ReopenNull"),
-        *("Session", "Umask", "StdioOwner", "Cwd", "SetUser", "Cwd", "Resolve", "JoinCgroup"),
+        *("Clone", "OomScoreAdj", "Undumpable", "JoinContainer", "Fork", "JoinCgroup", "Keyring"),
+        *("Chroot", "ReopenNull", "Session", "Umask", "StdioOwner", "Cwd", "SetUser", "Cwd", "Resolve", "JoinCgroup"),
         *("Sync", "Sync", "Exec"),
     ]
 
@@ -162,7 +164,7 @@ def test_tenant_joins_the_cgroup_at_the_end_of_the_set_up() -> None:
 
 
 def test_tenant_may_stay_out_of_the_cgroup() -> None:
-    plan = tenant.build(minimal_process(), "box", CLONE_NEWNS, cgroups=None)
+    plan = tenant.build(minimal_process(), "box", CLONE_NEWNS)
 
     assert not every(plan, ops.JoinCgroup)
 
