@@ -6,7 +6,7 @@ import posix
 from _thread import allocate_lock
 from time import monotonic
 
-from pyocirun import native
+from pyocirun import files, native
 from pyocirun.errors import StateError
 
 
@@ -83,6 +83,10 @@ are children of this process and not of init, so whoever waits for init has to r
 
 def adopt(container: str, process: Process) -> None:
     """Keep a child of this process until it has been reaped."""
+    if not files.exists(container):  # deleted meanwhile, so it is about to end and nobody will come for it
+        process.ended(1.0)
+        process.poll()
+        return
     process.container = container
     _children.setdefault(container, []).append(process)
 

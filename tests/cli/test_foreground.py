@@ -88,7 +88,7 @@ def test_window_and_urgent_signals_are_not_forwarded() -> None:
 
 
 def test_signal_to_a_process_that_has_ended_does_no_harm() -> None:
-    process = start("signals = Signals()\nsys.exit(follow(signals, 'kill -USR1 $PPID; exit 5'))")
+    process = start("signals = Signals()\nsys.exit(follow(signals, 'trap : USR1; kill -USR1 $PPID; exit 5'))")
 
     process.communicate(timeout=30)
 
