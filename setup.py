@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import marshal
 import os
 import shlex
 import subprocess
 import sys
+import sysconfig
+import tempfile
 from pathlib import Path
 
+import _cffi_backend
 from setuptools import Distribution, setup
 from setuptools.command.build_ext import build_ext
 
@@ -23,7 +28,30 @@ FREESTANDING = [
     "-fno-asynchronous-unwind-tables",
     "-fno-tree-loop-distribute-patterns",
 ]
+LAUNCHER = [CSRC / "launcher.c"]
 STATIC = ["-static", "-nostdlib", "-no-pie", "-Wl,-z,noexecstack,--build-id=none", "-s"]
+
+PYTHON = os.path.realpath(sys.executable)
+VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
+SITES = [f"lib/{VERSION}/site-packages", f"local/lib/{VERSION}/dist-packages", "lib/python3/dist-packages"]
+LIBPYTHON = Path(str(sysconfig.get_config_var("LIBPL"))) / str(sysconfig.get_config_var("LIBRARY"))
+FROZEN = {
+    "_pyocirun_boot": "pyocirun/cli/boot.py",
+    "__future__": "__future__.py",
+    "encodings": "encodings/__init__.py",
+    "encodings.aliases": "encodings/aliases.py",
+    "encodings.utf_8": "encodings/utf_8.py",
+}
+"""What the embedded interpreter has inside, besides what every interpreter has: name and source."""
+PROBE = """
+import sys
+
+def main(argv):
+    sys.path.append({backend!r})
+    import _cffi_backend, json, traceback
+    print(*argv, end="")
+    return 0
+"""
 
 
 class BuildPrograms(build_ext):
@@ -46,28 +74,90 @@ def build_programs(target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     compile_c([*FREESTANDING, *STATIC], [CSRC / name for name in NSEXEC_SOURCES], target / "nsexec")
     compile_c(["-std=gnu17", "-O2", "-static", "-s"], [ROOT / "integration/probe/probe.c"], target / "probe")
-    command = ROOT / "build" / "pyocirun"
-    command.parent.mkdir(exist_ok=True)
-    compile_c(["-std=gnu17", "-O2", "-static", "-s", *launcher_defines()], [CSRC / "launcher.c"], command)
+    build_launcher(ROOT / "build")
 
 
-def launcher_defines() -> list[str]:
+def build_launcher(directory: Path) -> None:
+    """The installed command: with the interpreter inside where that works here, else one that executes it."""
+    directory.mkdir(exist_ok=True)
+    if not embeds_here(directory):
+        compile_c(["-std=gnu17", "-O2", "-static", "-s", *launcher_defines(SITES)], LAUNCHER, directory / "pyocirun")
+        return
+    compile_embedded(directory, SITES, directory / "pyocirun")
+
+
+def embeds_here(directory: Path) -> bool:
+    """Whether a launcher with this interpreter inside can be linked, and can import what the package needs.
+
+    An interpreter that is linked to a shared libpython itself would load that a second time, with its modules.
+    """
+    if "libpython" in Path("/proc/self/maps").read_text() or not LIBPYTHON.is_file():
+        return False
+    with tempfile.TemporaryDirectory() as site:
+        main = Path(site) / "pyocirun" / "cli" / "main.py"
+        main.parent.mkdir(parents=True)
+        main.write_text(PROBE.format(backend=os.path.dirname(_cffi_backend.__file__)))
+        main.with_name("start_command.py").touch()
+        probe = Path(site) / "probe"
+        try:
+            compile_embedded(directory, [site], probe)
+            done = subprocess.run([probe, "works"], env={}, capture_output=True, text=True, timeout=60, check=True)
+        except (subprocess.SubprocessError, OSError) as error:
+            print(f"the command gets no interpreter inside: {error}", getattr(error, "stderr", ""), file=sys.stderr)
+            return False
+        return done.stdout == "works"
+
+
+def compile_embedded(directory: Path, sites: list[str], target: Path) -> None:
+    """The launcher with libpython linked in. directory: for the header with frozen modules that goes into it."""
+    (directory / "frozen.h").write_text(frozen_header())
+    includes = [f"-I{sysconfig.get_path('include')}", f"-I{sysconfig.get_path('platinclude')}", f"-I{directory}"]
+    libraries = shlex.split(" ".join(sysconfig.get_config_var(name) or "" for name in ("LIBS", "MODLIBS", "SYSLIBS")))
+    # Not position-independent: relocating libpython's tables would be a tenth of a start.
+    flags = ["-std=gnu17", "-O2", "-s", "-fno-pie", "-no-pie", "-DEMBED", *includes]
+    link = [str(LIBPYTHON), *dict.fromkeys(libraries), "-ldl", "-lpthread", "-Wl,--export-dynamic"]
+    compile_c([*flags, *launcher_defines(sites), *python_defines()], [*LAUNCHER, CSRC / "embed.c"], target, link)
+
+
+def launcher_defines(sites: list[str]) -> list[str]:
     """What the launcher must know of the interpreter: its path, its name with the version, its library directories.
 
     pip builds in an environment of its own: what is asked for is the interpreter behind it, not that environment.
     """
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    base = os.path.realpath(sys.executable)
-    sites = [f"lib/{version}/site-packages", f"local/lib/{version}/dist-packages", "lib/python3/dist-packages"]
     listed = ", ".join(f'"{site}"' for site in sites)
-    return [f'-DPYTHON="{base}"', f'-DABI="{version}"', f"-DSITES={listed}"]
+    return [f'-DPYTHON="{PYTHON}"', f'-DABI="{VERSION}"', f"-DSITES={listed}"]
 
 
-def compile_c(flags: list[str], sources: list[Path], target: Path) -> None:
+def python_defines() -> list[str]:
+    """What else the embedded interpreter must know: where its library lies, and how to see that it was replaced."""
+    about = os.stat(PYTHON)
+    return [
+        f'-DPREFIX="{sys.base_prefix}"',
+        f'-DSTDLIB="{sysconfig.get_path("stdlib")}"',
+        f'-DDYNLOAD="{sysconfig.get_config_var("DESTSHARED")}"',
+        f"-DPYC_MAGIC={int.from_bytes(importlib.util.MAGIC_NUMBER, 'little')}L",
+        f"-DPYTHON_SIZE={about.st_size}",
+        f"-DPYTHON_MTIME={int(about.st_mtime)}",
+    ]
+
+
+def frozen_header() -> str:
+    """C tables with the code of FROZEN, for PyImport_FrozenModules."""
+    tables, rows = [], []
+    for number, (name, source) in enumerate(FROZEN.items()):
+        path = ROOT / source if source.startswith("pyocirun/") else Path(sysconfig.get_path("stdlib")) / source
+        code = marshal.dumps(compile(path.read_bytes(), f"<frozen {name}>", "exec", dont_inherit=True, optimize=2))
+        tables.append(f"static const unsigned char frozen_{number}[] = {{{','.join(map(str, code))}}};")
+        is_package = int(path.name == "__init__.py")
+        rows.append(f'{{.name = "{name}", .code = frozen_{number}, .size = {len(code)}, .is_package = {is_package}}},')
+    return "\n".join([*tables, "static const struct _frozen frozen_modules[] = {", *rows, "{0}};", ""])
+
+
+def compile_c(flags: list[str], sources: list[Path], target: Path, link: list[str] | None = None) -> None:
     """One program. CC and CFLAGS of the environment hold."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
     extra = shlex.split(os.environ.get("CFLAGS", ""))
-    subprocess.run([*compiler, *flags, *extra, *map(str, sources), "-o", str(target)], check=True)
+    subprocess.run([*compiler, *flags, *extra, *map(str, sources), "-o", str(target), *(link or [])], check=True)
 
 
 setup(

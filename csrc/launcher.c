@@ -1,8 +1,9 @@
 /*
- * launcher.c - the installed command `pyocirun`: finds the interpreter, and turns into it.
+ * launcher.c - the installed command `pyocirun`: finds the package and the interpreter, and turns into it.
  *
  * A script's first line cannot do that well. Its options are lost on installation, an entry point that pip writes
- * imports far more than it needs, and some callers give no PATH. So this small static program execs
+ * imports far more than it needs, and some callers give no PATH. So this small program is the interpreter itself
+ * where the build found it as a static library (embed.c). Elsewhere, or if that one was replaced since, it execs
  *
  *	PYTHON -I -S -X frozen_modules=on START ARGS...
  *
@@ -17,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "embed.h"
 
 #ifndef PYTHON
 #error "the build names the interpreter"
@@ -56,17 +59,15 @@ static int own_directory(char *directory)
 }
 
 /* places: absolute directories, or ones relative to the prefix, "lib/python3.11/site-packages". */
-static int find_start(char *start, const char *prefix)
+static int find_start(char *start, char *site, const char *prefix)
 {
-	char place[PATH_MAX];
-
 	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-		if (places[i][0] == '/') {
-			if (join(start, places[i], START) && access(start, R_OK) == 0)
-				return 1;
-		} else if (*prefix && join(place, prefix, places[i]) && join(start, place, START) && access(start, R_OK) == 0) {
+		if (places[i][0] == '/')
+			snprintf(site, PATH_MAX, "%s", places[i]);
+		else if (!*prefix || !join(site, prefix, places[i]))
+			continue;
+		if (join(start, site, START) && access(start, R_OK) == 0)
 			return 1;
-		}
 	}
 	return 0;
 }
@@ -75,11 +76,13 @@ int main(int argc, char **argv)
 {
 	char directory[PATH_MAX] = "";
 	char prefix[PATH_MAX] = "";
+	char site[PATH_MAX];
 	char start[PATH_MAX];
 	char beside[PATH_MAX] = "";
 	const char *python = PYTHON;
 	char **arguments = calloc((size_t)argc + 7, sizeof(char *));
 	int count = 0;
+	int status;
 
 	if (!arguments)
 		return give_up("out of memory");
@@ -89,8 +92,11 @@ int main(int argc, char **argv)
 		if (join(beside, directory, ABI) && access(beside, X_OK) == 0)
 			python = beside;
 	}
-	if (!find_start(start, prefix))
+	if (!find_start(start, site, prefix))
 		return give_up("the Python package pyocirun is not installed where this command looks for it");
+	status = run_embedded(site, argc, argv);
+	if (status >= 0)
+		return status;
 	arguments[count++] = (char *)(size_t)python;
 	arguments[count++] = (char *)(size_t)"-I";
 	arguments[count++] = (char *)(size_t)"-S";

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, TypeVar, dataclass_transform
 
     R = TypeVar("R", bound="Record")
@@ -18,32 +19,40 @@ else:
         return lambda decorated: decorated
 
 
-_set = object.__setattr__
-
-
 class _RecordType(type):
     """Collects the fields of a Record class and turns them into slots."""
 
     _fields: tuple[str, ...]
     _defaults: dict[str, object]
+    _setters: tuple[Callable[[object, object], None], ...]
+    """What fills the slots, in the order of the fields; () until the first record is made: most classes make none."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> _RecordType:
-        fields: dict[str, None] = {}
+        fields: tuple[str, ...] = ()
         defaults: dict[str, object] = {}
         for base in bases:
-            fields.update(dict.fromkeys(getattr(base, "_fields", ())))
-            defaults.update(getattr(base, "_defaults", {}))
-        own = [
-            field
-            for field, annotation in namespace.get("__annotations__", {}).items()
-            if not field.startswith("_") and not str(annotation).startswith("ClassVar")
-        ]
-        defaults.update({field: namespace.pop(field) for field in own if field in namespace})
-        namespace["__slots__"] = tuple(field for field in own if field not in fields)
-        fields.update(dict.fromkeys(own))
-        namespace["_fields"] = tuple(fields)
-        namespace["_defaults"] = defaults
-        return super().__new__(mcs, name, bases, namespace)
+            if isinstance(base, _RecordType):
+                fields += base._fields
+                defaults = {**defaults, **base._defaults} if defaults else base._defaults
+        own = []
+        given = {}
+        for field, annotation in namespace.get("__annotations__", {}).items():
+            if field[0] == "_" or annotation[:8] == "ClassVar":
+                continue
+            if field in namespace:
+                given[field] = namespace.pop(field)
+            if field not in fields:
+                own.append(field)
+        namespace["__slots__"] = own
+        namespace["_fields"] = (*fields, *own)
+        namespace["_defaults"] = {**defaults, **given} if given else defaults
+        namespace["_setters"] = ()
+        return type.__new__(mcs, name, bases, namespace)
+
+    def _make_setters(cls) -> tuple[Callable[[object, object], None], ...]:
+        # Past the class's own __setattr__, which refuses.
+        cls._setters = tuple([getattr(cls, field).__set__ for field in cls._fields])
+        return cls._setters
 
 
 @dataclass_transform(frozen_default=True, eq_default=True)
@@ -56,16 +65,23 @@ class Record(metaclass=_RecordType):
     if not TYPE_CHECKING:
 
         def __init__(self, *args: object, **kwargs: object) -> None:
+            setters = self._setters or type(self)._make_setters()
+            if not kwargs and len(args) == len(setters):
+                for setter, value in zip(setters, args):
+                    setter(self, value)
+                return
             fields = self._fields
             if len(args) > len(fields):
                 raise TypeError(f"{type(self).__name__} takes {len(fields)} fields, {len(args)} were given")
-            for field, value in zip(fields, args):
-                _set(self, field, value)
-            for field in fields[len(args) :]:
+            for setter, value in zip(setters, args):
+                setter(self, value)
+            defaults = self._defaults
+            for index in range(len(args), len(fields)):
+                field = fields[index]
                 if field in kwargs:
-                    _set(self, field, kwargs.pop(field))
-                elif field in self._defaults:
-                    _set(self, field, self._defaults[field])
+                    setters[index](self, kwargs.pop(field))
+                elif field in defaults:
+                    setters[index](self, defaults[field])
                 else:
                     raise TypeError(f"{type(self).__name__} needs the field {field!r}")
             if kwargs:

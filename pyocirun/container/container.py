@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from pyocirun.container import state as states
-from pyocirun.container.process import Process, await_end, child, open_process
+from pyocirun.container.process import Process, await_end, child, open_process, release
 from pyocirun.errors import CgroupError, Error, StateError
 from pyocirun.record import replace
 
@@ -357,6 +357,7 @@ class Container:
         if self.init is not None:
             self._reap(self.init)
         directory.remove()
+        release(self._path)
 
     def _destroy_cgroup(self) -> None:
         """With its init, everything in a pid namespace has ended, so there is nobody to look for in the cgroup."""

@@ -142,6 +142,8 @@ class Factory:
 
         False if there is nothing. Its processes and cgroup are found by the kept configuration, if that can be read.
         """
+        from pyocirun.container.process import release
+
         states.check_id(id)
         states.check_root(self.root)
         try:
@@ -152,6 +154,7 @@ class Factory:
         with directory:
             self._remove_cgroup(id)
             directory.remove()
+        release(f"{self.root}/{id}")
         return True
 
     def _remove_cgroup(self, id: str) -> None:

@@ -91,6 +91,14 @@ def adopt(container: str, process: Process) -> None:
     _children.setdefault(container, []).append(process)
 
 
+def release(container: str) -> None:
+    """The container is gone: reap what is left of it, and keep nothing."""
+    for process in reap(container):
+        process.ended(0.1)  # it was killed
+    reap(container)
+    _children.pop(container, None)
+
+
 def _forget(process: Process) -> None:
     left = [other for other in _children.get(process.container, ()) if other is not process]
     if left:

@@ -1,0 +1,164 @@
+/*
+ * embed.c - the interpreter inside the command itself, where the build found a static libpython.
+ *
+ * Half of a start of Python goes into what most commands never use: the importer for directories, codecs, standard
+ * streams. So the interpreter starts in two phases (PyConfig._init_main). In the first it knows what is built in or
+ * frozen, and pyocirun/cli/boot.py, which is frozen in here and imports the package's own modules. What needs more calls
+ * `complete`, and has the whole of Python from then on.
+ */
+
+#include <Python.h>
+
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "embed.h"
+#include "frozen.h" /* frozen_modules, made by setup.py */
+
+/* From Python 3.14 on there is one phase. */
+#define TWO_PHASES (PY_VERSION_HEX < 0x030e0000)
+
+static int set(PyConfig *config, wchar_t **field, const char *text)
+{
+	return PyStatus_Exception(PyConfig_SetBytesString(config, field, text));
+}
+
+static int add(PyConfig *config, const char *format, const char *text)
+{
+	char path[PATH_MAX];
+	wchar_t *wide;
+	int failed;
+
+	if (snprintf(path, sizeof(path), format, text) >= (int)sizeof(path))
+		return 1;
+	wide = Py_DecodeLocale(path, NULL);
+	failed = !wide || PyStatus_Exception(PyWideStringList_Append(&config->module_search_paths, wide));
+	PyMem_RawFree(wide);
+	return failed;
+}
+
+/* As `python -I -S` would be, and with nothing left to look for. */
+static int configure(PyConfig *config, const char *site, int argc, char **argv)
+{
+	PyPreConfig before;
+
+	PyPreConfig_InitIsolatedConfig(&before);
+	before.utf8_mode = 1;
+	if (PyStatus_Exception(Py_PreInitialize(&before)))
+		return 1;
+	PyConfig_InitIsolatedConfig(config);
+	config->site_import = 0;
+	config->pathconfig_warnings = 0;
+	config->module_search_paths_set = 1;
+	config->install_signal_handlers = 0;
+#if TWO_PHASES
+	config->_init_main = 0;
+#endif
+	return set(config, &config->executable, PYTHON) || set(config, &config->base_executable, PYTHON) ||
+	       set(config, &config->prefix, PREFIX) || set(config, &config->base_prefix, PREFIX) ||
+	       set(config, &config->exec_prefix, PREFIX) || set(config, &config->base_exec_prefix, PREFIX) ||
+	       set(config, &config->stdlib_dir, STDLIB) || add(config, "%s", site) || add(config, "%s", STDLIB) ||
+	       add(config, "%s", DYNLOAD) || PyStatus_Exception(PyConfig_SetBytesArgv(config, argc, argv));
+}
+
+/* For boot.py. Nothing can go on if this fails. */
+static PyObject *complete(PyObject *self, PyObject *none)
+{
+	(void)self;
+	(void)none;
+#if TWO_PHASES
+	PyStatus status = _Py_InitializeMain();
+
+	if (PyStatus_Exception(status))
+		Py_ExitStatusException(status);
+#endif
+	Py_RETURN_NONE;
+}
+
+static PyMethodDef complete_method = { "complete", complete, METH_NOARGS, "Start the second phase." };
+
+static PyObject *list_of(const PyWideStringList *words)
+{
+	PyObject *list = PyList_New(0);
+
+	for (Py_ssize_t i = 0; list && i < words->length; i++) {
+		PyObject *word = PyUnicode_FromWideChar(words->items[i], -1);
+
+		if (!word || PyList_Append(list, word))
+			Py_CLEAR(list);
+		Py_XDECREF(word);
+	}
+	return list;
+}
+
+/* boot.run(site, stdlib, dynload, argv, magic number of .pyc files, complete) */
+static int boot(const PyConfig *config, const char *site)
+{
+	PyObject *module = PyImport_ImportModule("_pyocirun_boot");
+	PyObject *argv = list_of(&config->argv);
+	PyObject *function = PyCFunction_New(&complete_method, NULL);
+	PyObject *result = NULL;
+
+	if (module && argv && function)
+		result = PyObject_CallMethod(module, "run", "sssOlO", site, STDLIB, DYNLOAD, argv, PYC_MAGIC, function);
+	if (!result)
+		PyErr_Print();
+	return 1; /* run does not return */
+}
+
+/* The interpreter this was built from has not been replaced since: its library still fits the one linked in here. */
+static int is_same_python(void)
+{
+	struct stat about;
+
+	return stat(PYTHON, &about) == 0 && about.st_size == PYTHON_SIZE && about.st_mtime == PYTHON_MTIME &&
+	       access(STDLIB "/os.py", R_OK) == 0;
+}
+
+static int raise_interrupt(void *unused)
+{
+	(void)unused;
+	PyErr_SetNone(PyExc_KeyboardInterrupt);
+	return -1;
+}
+
+static void interrupt(int number)
+{
+	(void)number;
+	Py_AddPendingCall(raise_interrupt, NULL);
+}
+
+/*
+ * As Python does; its module _signal, which would, needs the second phase. A call that Python begins again after EINTR
+ * does not end by the first SIGINT, as it would with _signal: the second one ends the process.
+ */
+static void handle_signals(void)
+{
+	struct sigaction action = { .sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND };
+	struct sigaction old;
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+	if (sigaction(SIGINT, NULL, &old) == 0 && old.sa_handler == SIG_DFL)
+		sigaction(SIGINT, &action, NULL);
+}
+
+int run_embedded(const char *site, int argc, char **argv)
+{
+	PyConfig config;
+	PyStatus status;
+
+	if (!is_same_python())
+		return -1;
+	PyImport_FrozenModules = frozen_modules;
+	if (configure(&config, site, argc, argv))
+		return -1;
+	status = Py_InitializeFromConfig(&config);
+	if (PyStatus_Exception(status))
+		return -1;
+	handle_signals();
+	return boot(&config, site);
+}

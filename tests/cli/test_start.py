@@ -1,0 +1,158 @@
+"""The installed command: how it finds its package and its interpreter, and what it lets in from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import pyocirun
+from pyocirun.cli.boot import Finder
+
+COMMAND = Path(sys.executable).parent / "pyocirun"
+
+installed = pytest.mark.skipif(not COMMAND.is_file(), reason="the command is not installed beside this interpreter")
+
+
+@pytest.fixture
+def finder(tmp_path: Path) -> Finder:
+    """One that looks into `tmp_path`, where a package pyocirun with the module `part` lies, compiled."""
+    part = tmp_path / "pyocirun" / "part.py"
+    part.parent.mkdir()
+    part.write_text("answer = 41\n")
+    compile_file(part)
+    return Finder(str(tmp_path), "/stdlib", "/dynload", magic(), lambda: None)
+
+
+@installed
+@pytest.mark.parametrize("environment", [{}, {"PYTHONPATH": "EVIL", "PYTHONHOME": "/nonexistent"}, {"LC_ALL": "C"}])
+def test_environment_does_not_reach_the_interpreter(tmp_path: Path, environment: dict[str, str]) -> None:
+    for name in ("os", "json", "pyocirun"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('taken in')\n")
+    environment = {name: value.replace("EVIL", str(tmp_path)) for name, value in environment.items()}
+
+    done = call("--version", env=environment, cwd=tmp_path)
+
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"pyocirun version {pyocirun.__version__}".encode())
+
+
+@installed
+def test_command_works_through_a_symbolic_link(tmp_path: Path) -> None:
+    link = tmp_path / "another-name"
+    link.symlink_to(COMMAND)
+
+    done = subprocess.run([link, "--version"], env={}, capture_output=True, check=False)
+
+    assert done.returncode == 0
+
+
+@installed
+def test_bytes_that_are_no_utf_8_pass_through_arguments(tmp_path: Path) -> None:
+    log = os.fsencode(tmp_path) + b"/\xff.log"
+
+    call("--root", tmp_path, "--log", log, "state", "absent", env={})
+
+    assert os.path.exists(log)
+
+
+@installed
+def test_whole_interpreter_is_there_when_wanted() -> None:
+    done = call("--help", env={})
+
+    assert done.returncode == 0
+    assert b"Usage" in done.stdout
+
+
+@installed
+def test_closed_standard_streams_do_no_harm(tmp_path: Path) -> None:
+    script = f'exec "$0" --root {tmp_path} state absent <&- >&- 2>&-'
+
+    done = subprocess.run(["/bin/sh", "-c", script, COMMAND], capture_output=True, check=False)
+
+    assert done.returncode == 1
+
+
+@installed
+def test_interrupting_twice_ends_a_command_that_is_stuck(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log")
+    arguments = [str(COMMAND), "--root", str(tmp_path), "--log", str(tmp_path / "log"), "state", "absent"]
+    with subprocess.Popen(arguments, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as process:
+        for _ in range(2):
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+
+        process.wait(timeout=10)
+
+    assert process.returncode in (-signal.SIGINT, 130)
+
+
+def test_compiled_module_is_loaded(finder: Finder) -> None:
+    module = load(finder, "pyocirun.part")
+
+    assert module.answer == 41
+
+
+def test_changed_source_is_left_to_the_usual_import(finder: Finder, tmp_path: Path) -> None:
+    source = tmp_path / "pyocirun" / "part.py"
+    source.write_text("answer = 4200\n")
+
+    assert finder.find_spec("pyocirun.part") is None
+    assert finder.is_complete
+
+
+def test_source_of_another_time_is_left_to_the_usual_import(finder: Finder, tmp_path: Path) -> None:
+    os.utime(tmp_path / "pyocirun" / "part.py", (1, 1))
+
+    assert finder.find_spec("pyocirun.part") is None
+
+
+def test_built_in_module_needs_nothing(finder: Finder) -> None:
+    assert finder.find_spec("time") is None
+    assert not finder.is_complete
+
+
+@pytest.mark.parametrize("name", ["json", "_signal", "pyocirun.absent"])
+def test_anything_else_asks_for_the_whole_interpreter(finder: Finder, name: str) -> None:
+    assert finder.find_spec(name) is None
+    assert finder.is_complete
+
+
+def test_module_says_where_its_source_is(finder: Finder, tmp_path: Path) -> None:
+    spec = finder.find_spec("pyocirun.part")
+
+    assert spec is not None
+    assert spec.origin == str(tmp_path / "pyocirun" / "part.py")
+
+
+def load(finder: Finder, name: str) -> ModuleType:
+    spec = finder.find_spec(name)
+    assert isinstance(spec, ModuleSpec)
+    module = ModuleType(name)
+    finder.exec_module(module)
+    return module
+
+
+def call(
+    *arguments: str | bytes | Path, env: dict[str, str], cwd: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([COMMAND, *arguments], env=env, cwd=cwd, capture_output=True, timeout=60, check=False)
+
+
+def compile_file(path: Path) -> None:
+    import py_compile
+
+    py_compile.compile(str(path), doraise=True)
+
+
+def magic() -> int:
+    from importlib.util import MAGIC_NUMBER
+
+    return int.from_bytes(MAGIC_NUMBER, "little")
