@@ -35,7 +35,8 @@ static int add(PyConfig *config, const char *format, const char *text)
 	if (snprintf(path, sizeof(path), format, text) >= (int)sizeof(path))
 		return 1;
 	wide = Py_DecodeLocale(path, NULL);
-	failed = !wide || PyStatus_Exception(PyWideStringList_Append(&config->module_search_paths, wide));
+	failed = !wide ||
+		 PyStatus_Exception(PyWideStringList_Append(&config->module_search_paths, wide));
 	PyMem_RawFree(wide);
 	return failed;
 }
@@ -57,11 +58,14 @@ static int configure(PyConfig *config, const char *site, int argc, char **argv)
 #if TWO_PHASES
 	config->_init_main = 0;
 #endif
-	return set(config, &config->executable, PYTHON) || set(config, &config->base_executable, PYTHON) ||
+	return set(config, &config->executable, PYTHON) ||
+	       set(config, &config->base_executable, PYTHON) ||
 	       set(config, &config->prefix, PREFIX) || set(config, &config->base_prefix, PREFIX) ||
-	       set(config, &config->exec_prefix, PREFIX) || set(config, &config->base_exec_prefix, PREFIX) ||
-	       set(config, &config->stdlib_dir, STDLIB) || add(config, "%s", site) || add(config, "%s", STDLIB) ||
-	       add(config, "%s", DYNLOAD) || PyStatus_Exception(PyConfig_SetBytesArgv(config, argc, argv));
+	       set(config, &config->exec_prefix, PREFIX) ||
+	       set(config, &config->base_exec_prefix, PREFIX) ||
+	       set(config, &config->stdlib_dir, STDLIB) || add(config, "%s", site) ||
+	       add(config, "%s", STDLIB) || add(config, "%s", DYNLOAD) ||
+	       PyStatus_Exception(PyConfig_SetBytesArgv(config, argc, argv));
 }
 
 /* For boot.py. Nothing can go on if this fails. */
@@ -78,7 +82,8 @@ static PyObject *complete(PyObject *self, PyObject *none)
 	Py_RETURN_NONE;
 }
 
-static PyMethodDef complete_method = { "complete", complete, METH_NOARGS, "Start the second phase." };
+static PyMethodDef complete_method = { "complete", complete, METH_NOARGS,
+				       "Start the second phase." };
 
 static PyObject *list_of(const PyWideStringList *words)
 {
@@ -103,7 +108,8 @@ static int boot(const PyConfig *config, const char *site)
 	PyObject *result = NULL;
 
 	if (module && argv && function)
-		result = PyObject_CallMethod(module, "run", "sssOlO", site, STDLIB, DYNLOAD, argv, PYC_MAGIC, function);
+		result = PyObject_CallMethod(module, "run", "sssOlO", site, STDLIB, DYNLOAD, argv,
+					     PYC_MAGIC, function);
 	if (!result)
 		PyErr_Print();
 	return 1; /* run does not return */
@@ -114,8 +120,8 @@ static int is_same_python(void)
 {
 	struct stat about;
 
-	return stat(PYTHON, &about) == 0 && about.st_size == PYTHON_SIZE && about.st_mtime == PYTHON_MTIME &&
-	       access(STDLIB "/os.py", R_OK) == 0;
+	return stat(PYTHON, &about) == 0 && about.st_size == PYTHON_SIZE &&
+	       about.st_mtime == PYTHON_MTIME && access(STDLIB "/os.py", R_OK) == 0;
 }
 
 static int raise_interrupt(void *unused)

@@ -93,13 +93,14 @@ int main(int argc, char **argv)
 			python = beside;
 	}
 	if (!find_start(start, site, prefix))
-		return give_up("the Python package pyocirun is not installed where this command looks for it");
+		return give_up("the Python package pyocirun is not installed where this command "
+			       "looks for it");
 	status = run_embedded(site, argc, argv);
 	if (status >= 0)
 		return status;
 	arguments[count++] = (char *)(size_t)python;
-	arguments[count++] = (char *)(size_t)"-I";
-	arguments[count++] = (char *)(size_t)"-S";
+	arguments[count++] = (char *)(size_t) "-I";
+	arguments[count++] = (char *)(size_t) "-S";
 	arguments[count++] = start;
 	for (int i = 1; i < argc; i++)
 		arguments[count++] = argv[i];

@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -304,6 +305,30 @@ int pyo_poll(int first, int second, int timeout_ms)
 	if (ready < 0)
 		return -errno;
 	return (fds[0].revents ? 1 : 0) | (second >= 0 && fds[1].revents ? 2 : 0);
+}
+
+/* Blocks all signals but the `kept` ones for the calling thread, and hands them over as a descriptor: signalfd(2). */
+int pyo_signals(const int *kept, int count)
+{
+	sigset_t set;
+
+	sigfillset(&set);
+	for (int i = 0; i < count; i++)
+		sigdelset(&set, kept[i]);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return -errno;
+	return result(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+/* The next signal that came, 0 if there is none. */
+int pyo_next_signal(int fd)
+{
+	struct signalfd_siginfo about;
+	ssize_t length = read(fd, &about, sizeof(about));
+
+	if (length < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	return length == sizeof(about) ? (int)about.ssi_signo : result(length);
 }
 
 int pyo_namespace_type(int fd)

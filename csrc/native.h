@@ -17,6 +17,8 @@ int pyo_launch(int executable, uint64_t flags, const int *fds, int count, int pr
 int pyo_send(int fd, const char *data, size_t size, const int *fds, int count);
 int pyo_receive(int fd, char *data, size_t size, int *received);
 int pyo_poll(int first, int second, int timeout_ms);
+int pyo_signals(const int *kept, int count);
+int pyo_next_signal(int fd);
 int pyo_namespace_type(int fd);
 int64_t pyo_fs_type(const char *path);
 int pyo_prlimit(int pid, int resource, uint64_t soft, uint64_t hard);

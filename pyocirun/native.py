@@ -65,6 +65,16 @@ def poll(first: int, second: int = -1, timeout_ms: int = -1) -> int:
     return 0 if ready == -4 else _checked(ready)
 
 
+def signals(kept: Sequence[int]) -> int:
+    """A descriptor of all signals of the calling thread but these, which are blocked from now on. signalfd(2)"""
+    return _checked(_lib.pyo_signals(list(kept), len(kept)))
+
+
+def next_signal(fd: int) -> int:
+    """The number of a signal that came, 0 if there is none."""
+    return _checked(_lib.pyo_next_signal(fd))
+
+
 def namespace_type(fd: int) -> int:
     """CLONE_NEW* of the namespace behind a file of /proc/PID/ns. Raises OSError (ENOTTY) if it is none."""
     return _checked(_lib.pyo_namespace_type(fd))

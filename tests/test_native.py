@@ -20,8 +20,8 @@ from pyocirun.linux.namespaces import CLONE_NEWNET
 from pyocirun.plan.encode import encode
 from pyocirun.plan.ops import Clone, Finish, Op, Plan, Sync
 from pyocirun.spawn.launch import Launched, launch
-from pyocirun.spawn.sync import AT, GO, Message, decode
-from pyocirun.spawn.sync import encode as encode_message
+from pyocirun.spawn.message import AT, GO, Message, decode
+from pyocirun.spawn.message import encode as encode_message
 
 
 @pytest.fixture

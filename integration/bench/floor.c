@@ -134,7 +134,7 @@ static const char *base_name(const char *path)
 }
 
 static const char *const device_rules[] = {
-	"c *:* m",   "b *:* m",	  "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm",
+	"c *:* m",   "b *:* m",   "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm",
 	"c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm", "c 136:* rwm",
 };
 
@@ -226,8 +226,8 @@ static void make_devices(void)
 		const char *path;
 		unsigned int minor, major;
 	} nodes[] = {
-		{"dev/null", 3, 1},   {"dev/zero", 5, 1},    {"dev/full", 7, 1},
-		{"dev/random", 8, 1}, {"dev/urandom", 9, 1}, {"dev/tty", 0, 5},
+		{ "dev/null", 3, 1 },   { "dev/zero", 5, 1 },    { "dev/full", 7, 1 },
+		{ "dev/random", 8, 1 }, { "dev/urandom", 9, 1 }, { "dev/tty", 0, 5 },
 	};
 
 	for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++)
@@ -256,7 +256,7 @@ static void cover_paths(void)
 		"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
 	};
 	static const char *const masked[] = {
-		"/proc/acpi",	       "/proc/asound",	   "/proc/kcore",	"/proc/keys",
+		"/proc/acpi",          "/proc/asound",     "/proc/kcore",       "/proc/keys",
 		"/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
 		"/sys/firmware",       "/proc/scsi",
 	};
@@ -286,7 +286,7 @@ static void cover_paths(void)
 
 static void raise_loopback(void)
 {
-	struct ifreq request = {.ifr_name = "lo"};
+	struct ifreq request = { .ifr_name = "lo" };
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
 	must(fd, "socket");
@@ -298,9 +298,9 @@ static void raise_loopback(void)
 static void drop_privileges(void)
 {
 	const uint32_t keep = 1u << CAP_AUDIT_WRITE | 1u << CAP_KILL | 1u << CAP_NET_BIND_SERVICE;
-	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct sets[2] = {{keep, keep, 0}, {0, 0, 0}};
-	struct rlimit files = {1024, 1024};
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct sets[2] = { { keep, keep, 0 }, { 0, 0, 0 } };
+	struct rlimit files = { 1024, 1024 };
 
 	must(setrlimit(RLIMIT_NOFILE, &files), "setrlimit");
 	for (unsigned long cap = 0; cap <= CAP_LAST_CAP; cap++)
@@ -313,8 +313,8 @@ static void drop_privileges(void)
 
 static int container(void *unused)
 {
-	char *argv[] = {(char *)program, NULL};
-	char *envp[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm", NULL};
+	char *argv[] = { (char *)program, NULL };
+	char *envp[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm", NULL };
 
 	(void)unused;
 	if (with_cgroups)
@@ -452,13 +452,25 @@ int main(int argc, char **argv)
 
 	while ((option = getopt(argc, argv, "+n:p:c:mtx")) != -1) {
 		switch (option) {
-		case 'n': count = atol(optarg); break;
-		case 'p': processes = atol(optarg); break;
-		case 'c': with_cgroups = true, cgroup_prefix = optarg; break;
-		case 'm': with_cgroup_mount = true; break;
-		case 't': with_times = true; break;
-		case 'x': return optind < argc ? start_other(argv + optind) : 2;
-		default: return 2;
+		case 'n':
+			count = atol(optarg);
+			break;
+		case 'p':
+			processes = atol(optarg);
+			break;
+		case 'c':
+			with_cgroups = true, cgroup_prefix = optarg;
+			break;
+		case 'm':
+			with_cgroup_mount = true;
+			break;
+		case 't':
+			with_times = true;
+			break;
+		case 'x':
+			return optind < argc ? start_other(argv + optind) : 2;
+		default:
+			return 2;
 		}
 	}
 	if (argc - optind != 2 || count < 1 || processes < 1) {

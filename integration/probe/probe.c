@@ -135,33 +135,33 @@ static const struct {
 	const char *name;
 	int number;
 } limit_names[] = {
-    {"RLIMIT_AS", RLIMIT_AS},		{"RLIMIT_CORE", RLIMIT_CORE},
-    {"RLIMIT_CPU", RLIMIT_CPU},		{"RLIMIT_DATA", RLIMIT_DATA},
-    {"RLIMIT_FSIZE", RLIMIT_FSIZE},	{"RLIMIT_LOCKS", RLIMIT_LOCKS},
-    {"RLIMIT_MEMLOCK", RLIMIT_MEMLOCK}, {"RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE},
-    {"RLIMIT_NICE", RLIMIT_NICE},	{"RLIMIT_NOFILE", RLIMIT_NOFILE},
-    {"RLIMIT_NPROC", RLIMIT_NPROC},	{"RLIMIT_RSS", RLIMIT_RSS},
-    {"RLIMIT_RTPRIO", RLIMIT_RTPRIO},	{"RLIMIT_RTTIME", RLIMIT_RTTIME},
-    {"RLIMIT_STACK", RLIMIT_STACK},	{"RLIMIT_SIGPENDING", RLIMIT_SIGPENDING},
+	{ "RLIMIT_AS", RLIMIT_AS },           { "RLIMIT_CORE", RLIMIT_CORE },
+	{ "RLIMIT_CPU", RLIMIT_CPU },         { "RLIMIT_DATA", RLIMIT_DATA },
+	{ "RLIMIT_FSIZE", RLIMIT_FSIZE },     { "RLIMIT_LOCKS", RLIMIT_LOCKS },
+	{ "RLIMIT_MEMLOCK", RLIMIT_MEMLOCK }, { "RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE },
+	{ "RLIMIT_NICE", RLIMIT_NICE },       { "RLIMIT_NOFILE", RLIMIT_NOFILE },
+	{ "RLIMIT_NPROC", RLIMIT_NPROC },     { "RLIMIT_RSS", RLIMIT_RSS },
+	{ "RLIMIT_RTPRIO", RLIMIT_RTPRIO },   { "RLIMIT_RTTIME", RLIMIT_RTTIME },
+	{ "RLIMIT_STACK", RLIMIT_STACK },     { "RLIMIT_SIGPENDING", RLIMIT_SIGPENDING },
 };
 
-static const char *const namespace_names[] = {"cgroup", "ipc",	"mnt",	"net",
-					      "pid",	"time", "user", "uts"};
+static const char *const namespace_names[] = { "cgroup", "ipc",  "mnt",  "net",
+					       "pid",    "time", "user", "uts" };
 
 /* The files in which a container can see its limits: cgroup v1, then v2. */
 static const char *const limit_files[] = {
-    "memory/memory.limit_in_bytes",
-    "pids/pids.max",
-    "cpu/cpu.shares",
-    "cpu/cpu.cfs_quota_us",
-    "cpu/cpu.cfs_period_us",
-    "cpuset/cpuset.cpus",
-    "memory.max",
-    "memory.high",
-    "pids.max",
-    "cpu.max",
-    "cpu.weight",
-    "cpuset.cpus.effective",
+	"memory/memory.limit_in_bytes",
+	"pids/pids.max",
+	"cpu/cpu.shares",
+	"cpu/cpu.cfs_quota_us",
+	"cpu/cpu.cfs_period_us",
+	"cpuset/cpuset.cpus",
+	"memory.max",
+	"memory.high",
+	"pids.max",
+	"cpu.max",
+	"cpu.weight",
+	"cpuset.cpus.effective",
 };
 
 struct capsets {
@@ -170,9 +170,9 @@ struct capsets {
 
 static struct capsets read_capsets(void)
 {
-	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
 	struct __user_cap_data_struct data[2];
-	struct capsets s = {0};
+	struct capsets s = { 0 };
 	int cap;
 
 	if (syscall(SYS_capget, &head, data) == 0) {
@@ -203,8 +203,8 @@ static long status_number(const char *key)
 static const char *keyring_name(void)
 {
 	static char buf[256];
-	long n =
-	    syscall(SYS_keyctl, KEYCTL_DESCRIBE, KEY_SPEC_SESSION_KEYRING, buf, sizeof(buf) - 1);
+	long n = syscall(SYS_keyctl, KEYCTL_DESCRIBE, KEY_SPEC_SESSION_KEYRING, buf,
+			 sizeof(buf) - 1);
 	char *name;
 
 	if (n <= 0 || n >= (long)sizeof(buf))
@@ -250,20 +250,27 @@ static void put_lines(const char *key, const char *path)
 static char type_letter(mode_t mode)
 {
 	switch (mode & S_IFMT) {
-	case S_IFDIR: return 'd';
-	case S_IFLNK: return 'l';
-	case S_IFCHR: return 'c';
-	case S_IFBLK: return 'b';
-	case S_IFIFO: return 'p';
-	case S_IFSOCK: return 's';
-	default: return 'f';
+	case S_IFDIR:
+		return 'd';
+	case S_IFLNK:
+		return 'l';
+	case S_IFCHR:
+		return 'c';
+	case S_IFBLK:
+		return 'b';
+	case S_IFIFO:
+		return 'p';
+	case S_IFSOCK:
+		return 's';
+	default:
+		return 'f';
 	}
 }
 
 static void put_stat(const char *key, const char *path)
 {
 	struct stat st;
-	char type[2] = {0};
+	char type[2] = { 0 };
 
 	if (lstat(path, &st) < 0)
 		return;
@@ -575,7 +582,7 @@ static int mode_exit(char **argv)
 
 static int mode_sleep(char **argv)
 {
-	struct timespec left = {.tv_sec = atoi(argv[1])};
+	struct timespec left = { .tv_sec = atoi(argv[1]) };
 
 	puts("ready");
 	fflush(stdout);
@@ -862,26 +869,26 @@ static const struct {
 	int (*run)(char **argv);
 	const char *usage;
 } modes[] = {
-    {"report", 0, mode_report, "[ANY...]"},
-    {"human", 0, mode_human, ""},
-    {"exit", 1, mode_exit, "STATUS"},
-    {"sleep", 1, mode_sleep, "SECONDS"},
-    {"kill-self", 1, mode_kill_self, "SIGNAL"},
-    {"trap", 0, mode_trap, ""},
-    {"spin", 0, mode_spin, ""},
-    {"fork", 1, mode_fork, "N [stay]"},
-    {"alloc", 1, mode_alloc, "MEBIBYTES"},
-    {"cat", 1, mode_cat, "FILE..."},
-    {"write", 2, mode_write, "FILE TEXT"},
-    {"open", 2, mode_open, "r|w|rw FILE"},
-    {"reopen", 1, mode_reopen, "DESCRIPTOR"},
-    {"mkdir", 1, mode_mkdir, "DIR"},
-    {"mknod", 4, mode_mknod, "FILE c|b MAJOR MINOR"},
-    {"mount-tmpfs", 1, mode_mount_tmpfs, "DIR"},
-    {"stat", 1, mode_stat, "FILE..."},
-    {"ls", 1, mode_ls, "DIR..."},
-    {"open-exe", 1, mode_open_exe, "PID"},
-    {"hunt", 1, mode_hunt, "SECONDS"},
+	{ "report", 0, mode_report, "[ANY...]" },
+	{ "human", 0, mode_human, "" },
+	{ "exit", 1, mode_exit, "STATUS" },
+	{ "sleep", 1, mode_sleep, "SECONDS" },
+	{ "kill-self", 1, mode_kill_self, "SIGNAL" },
+	{ "trap", 0, mode_trap, "" },
+	{ "spin", 0, mode_spin, "" },
+	{ "fork", 1, mode_fork, "N [stay]" },
+	{ "alloc", 1, mode_alloc, "MEBIBYTES" },
+	{ "cat", 1, mode_cat, "FILE..." },
+	{ "write", 2, mode_write, "FILE TEXT" },
+	{ "open", 2, mode_open, "r|w|rw FILE" },
+	{ "reopen", 1, mode_reopen, "DESCRIPTOR" },
+	{ "mkdir", 1, mode_mkdir, "DIR" },
+	{ "mknod", 4, mode_mknod, "FILE c|b MAJOR MINOR" },
+	{ "mount-tmpfs", 1, mode_mount_tmpfs, "DIR" },
+	{ "stat", 1, mode_stat, "FILE..." },
+	{ "ls", 1, mode_ls, "DIR..." },
+	{ "open-exe", 1, mode_open_exe, "PID" },
+	{ "hunt", 1, mode_hunt, "SECONDS" },
 };
 
 int main(int argc, char **argv)

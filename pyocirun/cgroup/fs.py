@@ -7,8 +7,6 @@ import posix
 import time
 
 from pyocirun import files
-from pyocirun.cgroup.devices import parse_list
-from pyocirun.cgroup.v1 import Now, Write, writes
 from pyocirun.errors import CgroupError
 from pyocirun.record import replace
 
@@ -16,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Set
 
+    from pyocirun.cgroup.v1 import Now, Write
     from pyocirun.spec.resources import Resources
 
 # Joined for the sake of tools that look there; nothing is limited by them, so a failure there is no failure.
@@ -77,6 +76,8 @@ class V1Manager:
         self._write_round(late, patient=False)
 
     def set(self, resources: Resources) -> None:
+        from pyocirun.cgroup.v1 import writes
+
         self.write(writes(resources, self._now(resources)))
 
     def join(self, pid: int, controllers: Set[str] | None = None) -> None:
@@ -285,6 +286,9 @@ class V1Manager:
     def _now(self, resources: Resources) -> Now:
         """What `writes` must know of the cgroup as it is."""
         memory, devices = self.path("memory"), self.path("devices")
+        from pyocirun.cgroup.devices import parse_list
+        from pyocirun.cgroup.v1 import Now
+
         now = Now()
         try:
             if memory and resources.memory is not None:
@@ -359,6 +363,8 @@ class NullManager:
                 )
 
     def set(self, resources: Resources) -> None:
+        from pyocirun.cgroup.v1 import writes
+
         self.write(writes(resources, devices=False))
 
     def join(self, pid: int, controllers: Set[str] | None = None) -> None:

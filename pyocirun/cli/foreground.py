@@ -1,14 +1,10 @@
-"""Waiting for a process in the foreground: its signals are forwarded, and orphans are reaped.
-
-The module `signal` would import enum: the C module below it has all that is needed.
-"""
+"""Waiting for a process in the foreground: its signals are forwarded, and orphans are reaped."""
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
 import posix
-import select
 
+from pyocirun import native
 from pyocirun.errors import StateError
 
 TYPE_CHECKING = False
@@ -21,14 +17,10 @@ _KEPT = (4, 7, 8, 11, 32, 33, _SIGKILL, _SIGSTOP, _SIGURG, _SIGWINCH)
 
 
 class Signals:
-    """Catches this process's signals from now on, so that one which comes before there is a container is not lost."""
+    """Takes this process's signals from now on, so that one which comes before there is a container is not lost."""
 
     def __init__(self) -> None:
-        self._caught, write_end = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
-        _signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        for number in range(1, 65):
-            if number not in _KEPT:
-                _signal.signal(number, _ignore)
+        self._caught = native.signals(_KEPT)
 
     def follow(self, pid: int, forward: Callable[[int], object], wait: Callable[[], int]) -> int:
         """The exit status of process `pid`, or 128 + the signal that ended it. Signals go to `forward` meanwhile.
@@ -37,20 +29,15 @@ class Signals:
         """
         pidfd = posix.pidfd_open(pid)
         try:
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            poll.register(self._caught, select.POLLIN)
-            while True:
-                ready = [fd for fd, _ in poll.poll()]
-                if pidfd in ready:
-                    status = wait()
-                    return status if status >= 0 else 128 - status
+            while not native.poll(pidfd, self._caught) & 1:
                 self._handle(pid, forward)
         finally:
             posix.close(pidfd)
+        status = wait()
+        return status if status >= 0 else 128 - status
 
     def _handle(self, pid: int, forward: Callable[[int], object]) -> None:
-        for number in posix.read(self._caught, 4096):
+        while number := native.next_signal(self._caught):
             if number == _SIGCHLD:
                 _reap_orphans(pid)
                 continue
@@ -70,7 +57,3 @@ def _reap_orphans(pid: int) -> None:
             posix.waitid(posix.P_PID, ended.si_pid, posix.WEXITED | posix.WNOHANG)
         except ChildProcessError:
             return
-
-
-def _ignore(number: int, frame: object) -> None:
-    """The number is in the pipe already."""

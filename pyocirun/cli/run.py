@@ -39,10 +39,11 @@ def _foreground(call: Call, session: Session) -> Signals:
     from pyocirun.cli.foreground import Signals
 
     if not call.flags["no-subreaper"]:
-        import prctl
+        # python-prctl's C part: its Python part imports more than everything else here.
+        import _prctl
 
         try:
-            prctl.set_child_subreaper(1)
+            _prctl.prctl(_prctl.PR_SET_CHILD_SUBREAPER, 1)
         except OSError as error:
             session.warn(f"cannot become a subreaper: {error}")
     return Signals()

@@ -8,6 +8,7 @@ from pyocirun import native
 from pyocirun.container.state import to_json
 from pyocirun.plan import ops
 from pyocirun.plan.encode import encode
+from pyocirun.spawn.effects import kill
 from pyocirun.spawn.launch import launch
 from pyocirun.spawn.sync import Answer, drive
 
@@ -56,9 +57,6 @@ def _run(steps: Sequence[ops.Op], state: dict[str, object], warn: Callable[[str]
     try:
         drive(plan, launched, {}, {"hooks:state": lambda fd: Answer(fds=(state_file(state),))}, warn)
     finally:
+        # It has ended, or we were interrupted: then the hook ends with it.
         launched.close()
-        try:
-            native.wait(launched.pidfd)
-        except ChildProcessError:
-            pass
-        posix.close(launched.pidfd)
+        kill(launched)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
+from _struct import pack
 
 from pyocirun.errors import SpecError
 from pyocirun.plan.ops import WIRE, Plan, Slot
@@ -129,8 +129,8 @@ def _bytes(text: str) -> bytes:
 
 
 def _words(numbers: list[int]) -> bytes:
-    return array("Q", numbers).tobytes()
+    return pack(f"<{len(numbers)}Q", *numbers)
 
 
 def _halves(numbers: list[int]) -> bytes:
-    return array("I", numbers).tobytes()
+    return pack(f"<{len(numbers)}I", *numbers)

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyocirun.spawn.sync import Message
+    from pyocirun.spawn.message import Message
 
 ESCAPE = (
     "current working directory is outside of container mount namespace root -- possible container breakout detected"

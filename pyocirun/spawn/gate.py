@@ -7,7 +7,7 @@ import posix
 
 from pyocirun import native
 from pyocirun.errors import OperationError, StateError
-from pyocirun.spawn.sync import AT, FAILED, GO, HEADER_BYTES, Message, decode, encode
+from pyocirun.spawn.message import AT, FAILED, GO, HEADER_BYTES, Message, decode, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,14 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-PROLOGUE = f"""
-import os, subprocess, sys, time
-sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})
+PROLOGUE = """
+import os, signal, subprocess, sys, time
 from pyocirun.cli.foreground import Signals
 def follow(signals, script):
-    child = subprocess.Popen(["sh", "-c", script])
+    clean = lambda: signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    child = subprocess.Popen(["sh", "-c", script], preexec_fn=clean)
     def wait():
         return child.wait()
     def forward(number):
@@ -28,7 +27,7 @@ PATIENT = "trap 'exit 9' USR1; echo prepared; while :; do sleep 0.02; done"
 
 
 def start(code: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", PROLOGUE + code], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-P", "-c", PROLOGUE + code], stdout=subprocess.PIPE, text=True)
 
 
 def read_until(process: subprocess.Popen[str], word: str) -> None:

@@ -33,13 +33,13 @@ WANTED = {
         "cgroup cgroup.devices cgroup.fs cgroup.manager cgroup.path cgroup.v1 container.creation linux "
         "linux.capabilities linux.host linux.mounts linux.namespaces linux.rlimits plan plan.build "
         "plan.devices plan.encode plan.mounts plan.namespaces plan.ops plan.paths plan.process "
-        "plan.rootfs spawn spawn.effects spawn.launch spawn.probe spawn.sync spec.bundle spec.config "
+        "plan.rootfs spawn spawn.effects spawn.launch spawn.message spawn.probe spawn.sync spec.bundle spec.config "
         "spec.linux spec.mounts spec.process spec.resources"
     ),
     "state": "cli.output",
     "kill": "linux linux.signals",
-    "start": "linux linux.mounts linux.namespaces plan plan.ops spawn spawn.gate spawn.sync",
-    "delete": "cgroup cgroup.devices cgroup.fs cgroup.v1",
+    "start": "spawn spawn.gate spawn.message",
+    "delete": "cgroup cgroup.fs",
 }
 """Modules of pyocirun by command. Each costs every call up to a millisecond: can a new one wait until it is used?"""
 

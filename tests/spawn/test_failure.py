@@ -11,7 +11,7 @@ from pyocirun.errors import HookError, OperationError
 from pyocirun.plan import ops
 from pyocirun.plan.ops import Op, Plan
 from pyocirun.spawn.failure import behind_gate, operation_error, words
-from pyocirun.spawn.sync import FAILED, Message
+from pyocirun.spawn.message import FAILED, Message
 
 STEPS = {native.step_name(number): number for number in range(60)}
 

@@ -15,7 +15,8 @@ from pyocirun.errors import HookError, OperationError
 from pyocirun.plan import ops
 from pyocirun.plan.ops import Clone, Exec, Finish, Home, JoinCgroup, MaskPath, Plan, SaveState, SetRlimit, Sync
 from pyocirun.spawn.launch import Launched
-from pyocirun.spawn.sync import AT, FAILED, GO, HEADER_BYTES, WARN, Answer, Message, await_exec, decode, drive, encode
+from pyocirun.spawn.message import AT, FAILED, GO, HEADER_BYTES, WARN, Message, decode, encode
+from pyocirun.spawn.sync import Answer, await_exec, drive
 
 messages = st.builds(
     Message,
