@@ -66,7 +66,7 @@ def test_signal_before_there_is_a_process_is_not_lost() -> None:
     code = f"""
 signals = Signals()
 os.kill(os.getpid(), {int(signal.SIGTERM)})
-sys.exit(follow(signals, "sleep 30"))
+sys.exit(follow(signals, "exec sleep 30"))
 """
     process = start(code)
 
