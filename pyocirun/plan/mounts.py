@@ -23,7 +23,7 @@ from pyocirun.linux.mounts import (
 )
 from pyocirun.plan import ops
 from pyocirun.plan.namespaces import privileged
-from pyocirun.record import Record
+from pyocirun.record import Record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Context(Record):
     in_userns: it is made in a user namespace, the host's or the container's.
     handed: sources are opened by the parent, for a user namespace.  shared: rootfsPropagation wants sharing.
     own_network, own_cgroup: there is a network, cgroup namespace.  pid_path: of the pid namespace entered later, or "".
+    lenient: a cgroup that could not be made is not mounted.
     """
 
     bundle: str
@@ -52,6 +53,7 @@ class Context(Record):
     own_cgroup: bool
     pid_path: str
     in_userns: bool
+    lenient: bool
 
     @staticmethod
     def of(spec: Spec, host: Host, request: Request, stages: Stages) -> Context:
@@ -68,6 +70,7 @@ class Context(Record):
             spec.linux.namespace("cgroup") is not None,
             stages.late_pid,
             host.in_userns or user is not None,
+            not privileged(host),
         )
 
 
@@ -230,7 +233,7 @@ def _cgroup(options: MountOptions, target: str, origin: str, context: Context) -
             set, clear = _attributes(options)
             slave = MS_SLAVE | MS_REC
             bind = ops.Bind(directory, place, True, set, clear, handed=context.handed, slave=slave, origin=origin)
-            plan.append(bind)
+            plan.append(replace(bind, optional=context.lenient))
         plan += [
             ops.Symlink(name, f"{target}/{controller}")
             for controller in hierarchy.controllers
