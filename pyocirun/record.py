@@ -1,15 +1,15 @@
 """Record, the immutable value base.
 
-A Record is what a frozen, slotted dataclass would be, without the 16 ms that importing dataclasses costs at every
-start of the runtime. Fields are the annotated names of the class and of its bases; mypy knows the shape through
-`dataclass_transform`.
+A Record is what a frozen dataclass would be, without the 16 ms that importing dataclasses costs at every start of the
+runtime. Fields are the annotated names of the class and of its bases; mypy knows the shape through
+`dataclass_transform`. Making the class costs nothing more than any class: most of them are never used in one call, so
+fields are looked for when the first record is made, and there are no slots, which cost more than they save here.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, TypeVar, dataclass_transform
 
     R = TypeVar("R", bound="Record")
@@ -19,40 +19,16 @@ else:
         return lambda decorated: decorated
 
 
+_shapes: dict[type, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+"""Fields of a class, and those of them that have no default."""
+
+
 class _RecordType(type):
-    """Collects the fields of a Record class and turns them into slots."""
+    """Gives Record classes the attribute `_fields`."""
 
-    _fields: tuple[str, ...]
-    _defaults: dict[str, object]
-    _setters: tuple[Callable[[object, object], None], ...]
-    """What fills the slots, in the order of the fields; () until the first record is made: most classes make none."""
-
-    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> _RecordType:
-        fields: tuple[str, ...] = ()
-        defaults: dict[str, object] = {}
-        for base in bases:
-            if isinstance(base, _RecordType):
-                fields += base._fields
-                defaults = {**defaults, **base._defaults} if defaults else base._defaults
-        own = []
-        given = {}
-        for field, annotation in namespace.get("__annotations__", {}).items():
-            if field[0] == "_" or annotation[:8] == "ClassVar":
-                continue
-            if field in namespace:
-                given[field] = namespace.pop(field)
-            if field not in fields:
-                own.append(field)
-        namespace["__slots__"] = own
-        namespace["_fields"] = (*fields, *own)
-        namespace["_defaults"] = {**defaults, **given} if given else defaults
-        namespace["_setters"] = ()
-        return type.__new__(mcs, name, bases, namespace)
-
-    def _make_setters(cls) -> tuple[Callable[[object, object], None], ...]:
-        # Past the class's own __setattr__, which refuses.
-        cls._setters = tuple([getattr(cls, field).__set__ for field in cls._fields])
-        return cls._setters
+    @property
+    def _fields(cls) -> tuple[str, ...]:
+        return (_shapes.get(cls) or _find_shape(cls))[0]
 
 
 @dataclass_transform(frozen_default=True, eq_default=True)
@@ -65,27 +41,20 @@ class Record(metaclass=_RecordType):
     if not TYPE_CHECKING:
 
         def __init__(self, *args: object, **kwargs: object) -> None:
-            setters = self._setters or type(self)._make_setters()
-            if not kwargs and len(args) == len(setters):
-                for setter, value in zip(setters, args):
-                    setter(self, value)
-                return
-            fields = self._fields
+            fields, needed = _shapes.get(type(self)) or _find_shape(type(self))
             if len(args) > len(fields):
                 raise TypeError(f"{type(self).__name__} takes {len(fields)} fields, {len(args)} were given")
-            for setter, value in zip(setters, args):
-                setter(self, value)
-            defaults = self._defaults
-            for index in range(len(args), len(fields)):
-                field = fields[index]
-                if field in kwargs:
-                    setters[index](self, kwargs.pop(field))
-                elif field in defaults:
-                    setters[index](self, defaults[field])
-                else:
+            given = self.__dict__  # past the class's own __setattr__, which refuses
+            given.update(zip(fields, args))
+            if len(args) == len(fields) and not kwargs:
+                return
+            for field, value in kwargs.items():
+                if field in given or field not in fields:
+                    raise TypeError(f"{type(self).__name__} has no field {field!r}, or it was given twice")
+                given[field] = value
+            for field in needed:
+                if field not in given:
                     raise TypeError(f"{type(self).__name__} needs the field {field!r}")
-            if kwargs:
-                raise TypeError(f"{type(self).__name__} has no field {next(iter(kwargs))!r}, or it was given twice")
 
     def __setattr__(self, field: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable")
@@ -107,6 +76,16 @@ class Record(metaclass=_RecordType):
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         return type(self), values(self)
+
+
+def _find_shape(cls: type) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    names: dict[str, None] = {}
+    for base in reversed(cls.__mro__):
+        for name, annotation in base.__dict__.get("__annotations__", {}).items():
+            if name[0] != "_" and annotation[:8] != "ClassVar":
+                names[name] = None
+    shape = _shapes[cls] = tuple(names), tuple([name for name in names if not hasattr(cls, name)])
+    return shape
 
 
 def values(record: Record) -> tuple[Any, ...]:

@@ -89,7 +89,3 @@ def test_copy_and_pickle_give_an_equal_record() -> None:
 
     assert pickle.loads(pickle.dumps(point)) == point
     assert copy.deepcopy(point) == point
-
-
-def test_record_has_no_dictionary() -> None:
-    assert not hasattr(Point(1), "__dict__")
