@@ -13,7 +13,8 @@ int pyo_plan_check(const char *data, size_t size);
 int pyo_sealed_memfd(const char *name, const char *data, size_t size, int executable);
 int pyo_shared_memfd(const char *name, size_t size);
 int pyo_socketpair(int *ends);
-int pyo_launch(int executable, uint64_t flags, const int *fds, int count, int preserve, int *pidfd);
+int pyo_launch(int executable, uint64_t flags, const int *fds, int count, int preserve, int cgroup,
+	       int *pidfd);
 int pyo_send(int fd, const char *data, size_t size, const int *fds, int count);
 int pyo_receive(int fd, char *data, size_t size, int *received);
 int pyo_poll(int first, int second, int timeout_ms);

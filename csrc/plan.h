@@ -38,6 +38,7 @@
 	OP(UNDUMPABLE, undumpable, "")              \
 	OP(SESSION, session, "")                    \
 	OP(KEYRING, keyring, "s")                   \
+	OP(JOIN_CGROUP, join_cgroup, "nu")          \
 	OP(LOOPBACK, loopback, "")                  \
 	OP(PROPAGATION, propagation, "su")          \
 	OP(ROOTFS, rootfs, "su")                    \
@@ -147,6 +148,7 @@ enum step {
 #define SYMLINK_REPLACE 1U
 #define CWD_TOLERANT 1U
 #define USER_KEEP_GROUPS 1U
+#define CGROUP_OPTIONAL 1U
 #define HOOK_IN_ROOT 1U
 #define TARGET_IN_PROC 64U /* the target may be one of the files of procfs that may be covered */
 

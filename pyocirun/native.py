@@ -32,15 +32,16 @@ def socketpair() -> tuple[int, int]:
     return ends[0], ends[1]
 
 
-def launch(executable: int, flags: int, fds: Sequence[int], preserve: int) -> tuple[int, int]:
+def launch(executable: int, flags: int, fds: Sequence[int], preserve: int, cgroup: int = -1) -> tuple[int, int]:
     """(pid, pidfd) of a child that executes nsexec in new namespaces.
 
     flags: CLONE_NEW*.  fds: 0, 1 and 2 of the child (-1: closed), then its socket, its plan and the plan's descriptors,
     which it finds from 3 + preserve on.  preserve: how many descriptors from 3 on it keeps under their numbers.
+    cgroup: descriptor of the cgroup v2 directory that it starts in, -1 for that of the caller.
     Only the calling thread waits, until nsexec runs; nothing of the process is copied.
     """
     pidfd = _ffi.new("int *")
-    pid = _checked(_lib.pyo_launch(executable, flags, list(fds), len(fds), preserve, pidfd))
+    pid = _checked(_lib.pyo_launch(executable, flags, list(fds), len(fds), preserve, cgroup, pidfd))
     return pid, pidfd[0]
 
 

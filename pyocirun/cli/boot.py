@@ -38,9 +38,12 @@ def run(site: str, stdlib: str, dynload: str, argv: list[str], magic: int, compl
     if not whole:
         _stand_in(finder)
     sys.argv = argv
-    from pyocirun.cli.main import main
+    try:
+        from pyocirun.cli.main import main
 
-    status = main(argv[1:])
+        status = main(argv[1:])
+    except KeyboardInterrupt:  # before main could take it
+        posix._exit(130)
     if finder.is_complete:
         try:
             sys.stdout.flush()

@@ -11,6 +11,7 @@ from pyocirun.container.process import Process, adopt, start_time
 from pyocirun.errors import Error, OperationError
 from pyocirun.plan import ops
 from pyocirun.plan.encode import MAX_OPS, encode
+from pyocirun.plan.namespaces import COURTESY
 from pyocirun.record import replace
 from pyocirun.spawn import effects
 from pyocirun.spawn.launch import Launched, launch
@@ -127,15 +128,20 @@ class Creation:
         if slot.kind in ("gate", "report"):
             # For reading and writing: see wait_at_gate in csrc/msg.c.
             return posix.open(slot.kind, posix.O_RDWR | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=self.directory.fd)
+        if slot.kind == "cgroup":
+            return effects.open_tasks(slot.path, lenient=self._may_lack(slot.path))
         return open_namespace(slot.path, self._type_of(slot))
+
+    def _may_lack(self, directory: str) -> bool:
+        """Whether the container can do without this cgroup: it limits nothing, or the caller may not make cgroups."""
+        limiting = [path for name, path in self.request.cgroup_paths if name not in COURTESY]
+        return self.state.rootless or directory not in limiting
 
     def _type_of(self, slot: ops.Slot) -> str:
         return next(op.type for op in self.plan.ops if type(op) is ops.JoinNamespace and op.slot() == slot)
 
     def _effects(self) -> dict[type[ops.Op], Callable[[Any, Launched], None]]:
         return {
-            ops.JoinCgroup: self._join_cgroup,
-            ops.LeaveCgroup: self._leave_cgroup,
             ops.WriteIdMaps: self._write_id_maps,
             ops.SetRlimit: effects.set_rlimit,
             ops.RunHooks: self._run_hooks,
@@ -151,22 +157,6 @@ class Creation:
             "hooks:createContainer": lambda fd: self._state_for_hooks("creating"),
             "created": lambda fd: self._state_for_hooks("created") if self._has_start_hooks() else Answer(),
         }
-
-    def _join_cgroup(self, op: ops.JoinCgroup, launched: Launched) -> None:
-        if self.manager is not None:
-            self.manager.join(launched.pid, set(op.controllers) if op.controllers else None)
-
-    def _leave_cgroup(self, op: ops.LeaveCgroup, launched: Launched) -> None:
-        """Back to where this process is itself, for as long as the set-up takes."""
-        from pyocirun.cgroup.path import own_directory
-
-        for hierarchy in self.host.hierarchies:
-            if set(hierarchy.controllers) & set(op.controllers):
-                fd = posix.open(f"{own_directory(hierarchy)}/cgroup.procs", posix.O_WRONLY | posix.O_CLOEXEC)
-                try:
-                    posix.write(fd, str(launched.pid).encode())
-                finally:
-                    posix.close(fd)
 
     def _write_id_maps(self, op: ops.WriteIdMaps, launched: Launched) -> None:
         from pyocirun.spawn.idmap import write_maps

@@ -83,18 +83,16 @@ are children of this process and not of init, so whoever waits for init has to r
 
 def adopt(container: str, process: Process) -> None:
     """Keep a child of this process until it has been reaped."""
-    if not files.exists(container):  # deleted meanwhile, so it is about to end and nobody will come for it
-        process.ended(1.0)
-        process.poll()
-        return
     process.container = container
     _children.setdefault(container, []).append(process)
+    if not files.exists(container):  # deleted meanwhile, so it is about to end and nobody will come for it
+        release(container)
 
 
 def release(container: str) -> None:
     """The container is gone: reap what is left of it, and keep nothing."""
     for process in reap(container):
-        process.ended(0.1)  # it was killed
+        process.ended(1.0)  # it was killed
     reap(container)
     _children.pop(container, None)
 

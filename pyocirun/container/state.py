@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posix
-import stat
 
 from pyocirun import files, native
 from pyocirun.errors import ContainerNotExist, InvalidID, StateError
@@ -112,7 +111,7 @@ def check_root(root: str, *, make: bool = False) -> None:
         if make:
             files.make_directories(root, 0o700)
         return
-    if about.st_uid != posix.geteuid() or about.st_mode & 0o022 or not stat.S_ISDIR(about.st_mode):
+    if about.st_uid != posix.geteuid() or about.st_mode & 0o022 or about.st_mode & files.S_IFMT != files.S_IFDIR:
         raise StateError(
             f"the root directory {root} is not safe: it must be a directory of this user's that no other may write to",
             path=root,

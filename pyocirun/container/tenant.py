@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyocirun.container.container import Container
-    from pyocirun.plan.ops import Op, Slot
-    from pyocirun.spawn.launch import Launched
+    from pyocirun.plan.ops import Slot
     from pyocirun.spec.process import Process
 
 
@@ -76,24 +75,19 @@ def start(
     namespaces = _foreign_namespaces(init.pid)
     if init.ended(0):  # then these were of nobody, or of somebody else, and what is to be joined is not the container
         raise StateError("cannot exec in a stopped container", id=container.id, status="stopped")
-    targets = _cgroups(container, cgroup)
     plan = tenant.build(
         wanted,
         container.id,
         namespaces,
-        cgroups=tuple(container.manager.paths),
+        cgroups=_cgroups(container, cgroup),
         preserve_fds=preserve_fds,
         keep_groups=bool(namespaces & CLONE_NEWUSER) and _setgroups_denied(init.pid),
     )
 
-    def join(op: Op, launched: Launched) -> None:
-        assert type(op) is ops.JoinCgroup
-        _join(container, launched.pid, set(op.controllers), targets)
-
     launched = launch(plan, encode(plan), lambda slot: _open_slot(slot, init), stdio)
     try:
         answers = {"home": lambda fd: effects.home(fd, wanted.user.uid)}
-        drive(plan, launched, {ops.JoinCgroup: join, ops.SetRlimit: effects.set_rlimit}, answers, container._warn)
+        drive(plan, launched, {ops.SetRlimit: effects.set_rlimit}, answers, container._warn)
         await_exec(launched, plan)
     except BaseException:
         effects.kill(launched)
@@ -166,6 +160,8 @@ def _setgroups_denied(pid: int) -> bool:
 def _open_slot(slot: Slot, init: Running) -> int:
     if slot.kind == "pidfd":
         return posix.dup(init.pidfd)
+    if slot.kind == "cgroup":
+        return effects.open_tasks(slot.path)
     try:
         root = posix.open(f"/proc/{init.pid}/root", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except FileNotFoundError:
@@ -176,8 +172,10 @@ def _open_slot(slot: Slot, init: Running) -> int:
     return root
 
 
-def _cgroups(container: Container, wanted: str | list[str] | None) -> dict[str, str]:
-    """Controller -> cgroup below the container's, "" for all others. wanted: "[CONTROLLER[,CONTROLLER]:]PATH" each.
+def _cgroups(container: Container, wanted: str | list[str] | None) -> tuple[tuple[str, str], ...]:
+    """(controller, directory) of the cgroups to join.
+
+    wanted: "[CONTROLLER[,CONTROLLER]:]PATH" each, below the container's own.
 
     Raises CgroupError for a path that leads out of the container's cgroup, compared part by part, and for a
     controller named twice.
@@ -195,13 +193,5 @@ def _cgroups(container: Container, wanted: str | list[str] | None) -> dict[str, 
     for name in targets:
         if name and name not in known:
             raise CgroupError(f"--cgroup: the container has no controller {name!r}", controller=name)
-    return targets
-
-
-def _join(container: Container, pid: int, controllers: set[str], targets: dict[str, str]) -> None:
-    """Put a process into these controllers' cgroups, or the ones below them that the caller named."""
-    manager = container.manager
-    named = controllers & targets.keys() - {""}
-    manager.add_pid(targets.get("", ""), pid, controllers - named)
-    for name in sorted(named):
-        manager.add_pid(targets[name], pid, {name})
+    below = {name: targets.get(name, targets.get("", "")) for name in known}
+    return tuple((name, f"{path}/{below[name]}" if below[name] else path) for name, path in known.items())

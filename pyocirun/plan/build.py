@@ -40,7 +40,7 @@ def build(spec: Spec, host: Host, request: Request) -> ops.Plan:
     plan = [
         *cgroup(spec, host, request),
         *namespaces.enter(spec, host, request, stages),
-        *cgroup_namespace(spec, request),
+        *cgroup_namespace(spec, host, request),
         *root(spec, host, request, stages),
         *(_identity(spec, host) if spec.process else ()),
         *wait_for_start(spec, request),
@@ -60,7 +60,7 @@ def cgroup(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
     return [*made, ops.WriteCgroup(limits)] if limits else made
 
 
-def cgroup_namespace(spec: Spec, request: Request) -> list[ops.Op]:
+def cgroup_namespace(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
     """A new cgroup namespace has the cgroups as its root that the process is in when it is made: be in all of them."""
     namespace = spec.linux.namespace("cgroup")
     if namespace is None or namespace.path is not None:
@@ -68,16 +68,18 @@ def cgroup_namespace(spec: Spec, request: Request) -> list[ops.Op]:
     from pyocirun.linux.namespaces import CLONE_NEWCGROUP
 
     unshare = ops.Unshare(CLONE_NEWCGROUP)
-    charged = _charged(request)
+    charged = namespaces.join_cgroups(request.cgroup_paths, charged=True)
     if not charged:
-        return [ops.Sync("cgroup"), unshare]
-    return [
-        ops.JoinCgroup(charged),
-        ops.Sync("cgroup"),
-        unshare,
-        ops.LeaveCgroup(charged),
-        ops.Sync("cgroup-made"),
-    ]
+        return [unshare]
+    return [*charged, unshare, ops.LeaveCgroup(own_cgroups(host))]
+
+
+def own_cgroups(host: Host) -> tuple[str, ...]:
+    """The caller's own cgroups of the controllers that charge."""
+    from pyocirun.cgroup.path import own_directory
+
+    charging = [tree for tree in host.hierarchies if set(tree.controllers) & set(namespaces.CHARGED)]
+    return tuple(dict.fromkeys(own_directory(tree) for tree in charging))
 
 
 def root(spec: Spec, host: Host, request: Request, stages: namespaces.Stages) -> list[ops.Op]:
@@ -150,11 +152,7 @@ def names(spec: Spec) -> list[ops.Op]:
 
 def wait_for_start(spec: Spec, request: Request) -> list[ops.Op]:
     """The end of create, the gate, and what lies behind it: next to nothing."""
-    plan: list[ops.Op] = []
-    if request.cgroup_paths:
-        charged = _charged(request)
-        if charged:
-            plan.append(ops.JoinCgroup(charged))
+    plan = namespaces.join_cgroups(request.cgroup_paths, charged=True)
     plan += [ops.SaveState(), ops.Sync("created"), ops.Sync("start")]
     if spec.process is None:
         return plan
@@ -187,10 +185,6 @@ def refuse_unsupported(spec: Spec) -> None:
         if value:
             what = "a time namespace" if pointer == "/linux/namespaces" else pointer.rpartition("/")[2]
             raise SpecError(f"{pointer}: {what} is not supported yet", pointer=pointer)
-
-
-def _charged(request: Request) -> tuple[str, ...]:
-    return tuple(controller for controller, _ in request.cgroup_paths if controller in namespaces.CHARGED)
 
 
 def _identity(spec: Spec, host: Host) -> list[ops.Op]:

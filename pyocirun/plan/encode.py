@@ -53,7 +53,7 @@ def encode(plan: Plan, *, stamps: bool = False) -> Encoded:
 
 
 def _slots(plan: Plan, stamps: bool) -> tuple[tuple[Slot, ...], tuple[Slot, ...]]:
-    wanted = dict.fromkeys(slot for op in plan.ops if (slot := op.slot()) is not None)
+    wanted = dict.fromkeys(slot for op in plan.ops for slot in op.slots())
     launch = [slot for slot in wanted if not slot.late]
     if plan.position("start") >= 0:
         launch = [Slot("gate"), Slot("report"), *launch]

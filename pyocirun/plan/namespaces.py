@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 CHARGED = ("memory", "pids")
 """Cgroup v1 controllers that are joined last: what the set-up uses is not charged to the container."""
 
+COURTESY = ("", "name=systemd", "misc")
+"""Hierarchies that limit nothing: they are joined so that others find the container there."""
+
 PIDNS_OPTION = (6, 17)
 """The kernel whose procfs takes `pidns=`, so that a mount of it need not come from a member of the pid namespace."""
 
@@ -60,17 +63,18 @@ def stages(spec: Spec, host: Host) -> Stages:
 def enter(spec: Spec, host: Host, request: Request, stages: Stages) -> list[ops.Op]:
     """From the first process to the one that becomes the container's init, in all namespaces but the cgroup's own."""
     return [
-        ops.Clone(stages.first),
-        *(_one_process(spec, host, request, stages) if stages.second is None else _two(spec, host, request, stages)),
+        ops.Clone(stages.first, dict(request.cgroup_paths).get("", "")),
+        *join_cgroups(request.cgroup_paths, charged=False),
+        *(_one_process(spec, stages) if stages.second is None else _two(spec, host, stages)),
         *_own(spec, request),
     ]
 
 
-def _one_process(spec: Spec, host: Host, request: Request, stages: Stages) -> list[ops.Op]:
-    return [*_uncharged(request), *_dumpable_part(spec), *_joins(stages)]
+def _one_process(spec: Spec, stages: Stages) -> list[ops.Op]:
+    return [*_dumpable_part(spec), *_joins(stages)]
 
 
-def _two(spec: Spec, host: Host, request: Request, stages: Stages) -> list[ops.Op]:
+def _two(spec: Spec, host: Host, stages: Stages) -> list[ops.Op]:
     """Namespaces of others are joined before the new user namespace, while there is the privilege to.
 
     Without privilege it is the other way round: the user namespace gives it, and its maps are written while dumpable.
@@ -81,13 +85,22 @@ def _two(spec: Spec, host: Host, request: Request, stages: Stages) -> list[ops.O
         plan = [*joins, *own] if privileged(host) else [*own, *joins]
     else:
         plan = [*joins, ops.BecomeRoot()] if spec.linux.namespace("user") else joins
-    return [*plan, ops.Fork(stages.second or 0), *_uncharged(request)]
+    return [*plan, ops.Fork(stages.second or 0)]
 
 
-def _uncharged(request: Request) -> list[ops.Op]:
-    """The cgroups that it costs nothing to be in; hooks of the prestart kind look for the devices cgroup."""
-    controllers = tuple(name for name, _ in request.cgroup_paths if name not in CHARGED)
-    return [ops.JoinCgroup(controllers)] if controllers else []
+def join_cgroups(paths: tuple[tuple[str, str], ...], *, charged: bool) -> list[ops.Op]:
+    """Into the cgroups v1 of these (controller, directory): memory and pids, or those that it costs nothing to be in.
+
+    Hooks of the prestart kind look for the devices cgroup. Hierarchies without a controller are joined if they let us.
+    """
+    plan: list[ops.Op] = []
+    needed = dict.fromkeys(path for name, path in paths if name not in COURTESY and (name in CHARGED) == charged)
+    if needed:
+        plan.append(ops.JoinCgroup(tuple(needed)))
+    courtesy = dict.fromkeys(path for name, path in paths if name and name in COURTESY and not charged)
+    if courtesy:
+        plan.append(ops.JoinCgroup(tuple(courtesy), optional=True))
+    return plan
 
 
 def _own(spec: Spec, request: Request) -> list[ops.Op]:

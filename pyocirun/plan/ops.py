@@ -1,8 +1,7 @@
 """The operations that a plan is made of, one Record each, and the order in which nsexec numbers them.
 
 An operation either runs in nsexec (`wire` is its name there) or in the parent (`wire` is ""). The parent runs its
-own where they stand: those before `Clone` first, those right behind it at once, later ones while nsexec waits in
-the `Sync` that follows them.
+own where they stand: those before `Clone` first, later ones while nsexec waits in the `Sync` that follows them.
 """
 
 from __future__ import annotations
@@ -51,6 +50,7 @@ WIRE: tuple[tuple[str, str], ...] = (
     ("undumpable", ""),
     ("session", ""),
     ("keyring", "s"),
+    ("join_cgroup", "nu"),
     ("loopback", ""),
     ("propagation", "su"),
     ("rootfs", "su"),
@@ -94,9 +94,9 @@ SYNC_KINDS = {"created": 1, "start": 2, "exec": 3, "hooks": 4}
 class Slot(Record):
     """A descriptor that nsexec needs: what it is of, and when it gets it.
 
-    kind: "gate", "report", "stamps"; "pidfd", "root": of init; "namespace": path is a namespace file; "tree": a
-    detached copy of the mount tree at path, which serves one mount only: user says which.  late: it comes with the GO
-    of `Sync("sources")`, else at launch.
+    kind: "gate", "report", "stamps"; "pidfd", "root": of init; "cgroup": path is a cgroup v1, the descriptor is of its
+    file "tasks"; "namespace": path is a namespace file; "tree": a detached copy of the mount tree at path, which serves
+    one mount only: user says which.  late: it comes with the GO of `Sync("sources")`, else at launch.
     """
 
     kind: str
@@ -126,6 +126,11 @@ class Op(Record):
         """The descriptor that it needs, if any."""
         return None
 
+    def slots(self) -> tuple[Slot, ...]:
+        """All descriptors that it needs."""
+        slot = self.slot()
+        return () if slot is None else (slot,)
+
 
 class MakeCgroup(Op):
     """Make the container's cgroup: paths are (controller, directory)."""
@@ -146,35 +151,46 @@ class WriteCgroup(Op):
 
 
 class Clone(Op):
-    """Start nsexec, in new namespaces where that can be done at once. flags: CLONE_NEW*."""
+    """Start nsexec, in new namespaces where that can be done at once.
+
+    flags: CLONE_NEW*.  cgroup: directory of the cgroup v2 that it starts in, if it may; "" for the caller's.
+    """
 
     wire = "clone"
     flags: int
+    cgroup: str = ""
 
     def describe(self) -> str:
         new = type_names(self.flags)
-        return f"start nsexec in new {', '.join(new)} namespaces" if new else "start nsexec"
+        where = f", in cgroup {self.cgroup}" if self.cgroup else ""
+        return (f"start nsexec in new {', '.join(new)} namespaces" if new else "start nsexec") + where
 
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
         return (self.flags,)
 
 
 class JoinCgroup(Op):
-    """Move the container's process into its cgroup. controllers: () for all."""
+    """Move into cgroups v1. directories: of the cgroups.  optional: a refusal is no failure."""
 
-    controllers: tuple[str, ...] = ()
-
-    def describe(self) -> str:
-        return "join cgroup " + (", ".join(name or "unified" for name in self.controllers) or "in all hierarchies")
-
-
-class LeaveCgroup(Op):
-    """Move the process out of the cgroup again, so that the set-up is not charged to it."""
-
-    controllers: tuple[str, ...]
+    wire = "join_cgroup"
+    directories: tuple[str, ...]
+    optional: bool = False
 
     def describe(self) -> str:
-        return "leave cgroup " + ", ".join(self.controllers)
+        return "join cgroup " + ", ".join(self.directories)
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (tuple([slots[slot] for slot in self.slots()]), int(self.optional))
+
+    def slots(self) -> tuple[Slot, ...]:
+        return tuple([Slot("cgroup", directory) for directory in self.directories])
+
+
+class LeaveCgroup(JoinCgroup):
+    """Move out of the cgroup again, so that the set-up is not charged to it. directories: where to."""
+
+    def describe(self) -> str:
+        return "go back to cgroup " + ", ".join(self.directories)
 
 
 class WriteIdMaps(Op):
@@ -240,7 +256,7 @@ class SaveState(Op):
 class Sync(Op):
     """nsexec waits here until the parent has done what stands before.
 
-    point: "id-maps", "sources", "cgroup", "cgroup-made", "hooks:KIND", "rlimits", "created", "start", "exec".
+    point: "id-maps", "sources", "hooks:KIND", "rlimits", "created", "start", "exec".
     """
 
     wire = "sync"

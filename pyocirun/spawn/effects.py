@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from pyocirun import native
-from pyocirun.errors import OperationError
+from pyocirun.errors import CgroupError, OperationError
 from pyocirun.plan.ops import SetRlimit
 from pyocirun.spawn.sync import Answer
 
@@ -33,6 +33,20 @@ def set_rlimit(op: Op, launched: Launched) -> None:
             errno=error.errno or 0,
             hint="raising a hard limit needs CAP_SYS_RESOURCE" if error.errno == 1 else "",
         ) from error
+
+
+def open_tasks(directory: str, *, lenient: bool = False) -> int:
+    """A descriptor of the file "tasks" of a cgroup v1. Raises CgroupError.
+
+    lenient: where it may not be had, one that swallows what is written.
+    """
+    try:
+        return posix.open(f"{directory}/tasks", posix.O_WRONLY | posix.O_CLOEXEC)
+    except OSError as error:
+        if lenient:
+            return posix.open("/dev/null", posix.O_WRONLY | posix.O_CLOEXEC)
+        text = f"cannot join cgroup {directory}: {error.strerror}"
+        raise CgroupError(text, path=directory, errno=error.errno or 0) from error
 
 
 def home(fd: int, uid: int) -> Answer:

@@ -58,7 +58,7 @@ def launch(
             opened.append(stamps if slot.kind == "stamps" else descriptors(slot))
         try:
             executable = _executable(places)
-            pid, pidfd = native.launch(executable, clone.flags, [*stdio, *opened], plan.preserve_fds)
+            pid, pidfd = _spawn(clone, executable, [*stdio, *opened], plan.preserve_fds)
         except OSError as error:
             raise _launch_error(clone, plan, error) from error
     except BaseException:
@@ -71,6 +71,22 @@ def launch(
         if executable not in (-1, _sealed.get(NSEXEC)):
             posix.close(executable)
     return Launched(pid, pidfd, ours, stamps)
+
+
+def _spawn(clone: Clone, executable: int, fds: list[int], preserve: int) -> tuple[int, int]:
+    """Into the cgroup v2 that the plan names, or where that is refused, into none: it limits nothing beside v1."""
+    if clone.cgroup:
+        try:
+            cgroup = posix.open(clone.cgroup, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        except OSError:
+            return native.launch(executable, clone.flags, fds, preserve)
+        try:
+            return native.launch(executable, clone.flags, fds, preserve, cgroup)
+        except OSError:
+            return native.launch(executable, clone.flags, fds, preserve)
+        finally:
+            posix.close(cgroup)
+    return native.launch(executable, clone.flags, fds, preserve)
 
 
 def check_preserved(count: int) -> None:

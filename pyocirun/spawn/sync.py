@@ -6,7 +6,7 @@ import posix
 
 from pyocirun import native
 from pyocirun.errors import Error, OperationError
-from pyocirun.plan.ops import Fork, Home, JoinCgroup, Sync
+from pyocirun.plan.ops import Fork, Home, Sync
 from pyocirun.record import Record
 from pyocirun.spawn.message import AT, FAILED, GO, WARN, Message, decode, encode
 
@@ -44,7 +44,7 @@ def drive(
     "home"; it gets the descriptor that came with AT, or -1, and its own descriptors are closed after sending.
     Raises OperationError for what nsexec reports, Error if it dies; the caller kills and cleans up.
     """
-    done = _run_following(plan, plan.position_of_clone() + 1, launched, effects)
+    done = plan.position_of_clone() + 1
     while True:
         message, fd = _receive(launched)
         try:
@@ -55,7 +55,7 @@ def drive(
                 _follow(launched, fd)
                 fd = -1
                 _go(launched, message.index, NOTHING)
-                done = _run_following(plan, message.index + 1, launched, effects)
+                done = message.index + 1
                 continue
             _run(plan, done, message.index, launched, effects)
             done = message.index + 1
@@ -87,17 +87,6 @@ def died(launched: Launched) -> Error:
         text = "container init was killed during set-up (signal 9)"
         return OperationError(text, step="wait", hint="was it OOM-killed? is the memory limit too low?")
     return OperationError(f"container init ended during set-up with status {status}", step="wait")
-
-
-def _run_following(plan: Plan, start: int, launched: Launched, effects: Effects) -> int:
-    """Run the parent's operations that stand at `start`; where the next one of nsexec stands is returned."""
-    end = start
-    while end < len(plan.ops) and type(plan.ops[end]) is JoinCgroup and not plan.ops[end].wire:
-        end += 1
-    if end < len(plan.ops) and type(plan.ops[end]) is Sync:
-        return start  # nsexec waits for these: no hurry, and there they belong
-    _run(plan, start, end, launched, effects)
-    return end
 
 
 def _run(plan: Plan, start: int, end: int, launched: Launched, effects: Effects) -> None:

@@ -86,6 +86,9 @@ from tests.support import (
     where,
 )
 
+UNCHARGED = JoinCgroup(("/sys/fs/cgroup/cpu,cpuacct/box", "/sys/fs/cgroup/devices/box"))
+CHARGED = JoinCgroup(("/sys/fs/cgroup/memory/box", "/sys/fs/cgroup/pids/box"))
+
 MAP = (IDMapping(0, 100000, 65536),)
 USER_NAMESPACE: dict[str, Any] = {"namespaces": ("user", "mount", "pid"), "uid_mappings": MAP, "gid_mappings": MAP}
 NAMES_THE_HOST = (Propagation, Rootfs, Mount, Bind, Node, Sysctl, OpenSources)
@@ -497,37 +500,31 @@ def test_memory_and_pids_are_joined_last_and_the_others_first() -> None:
     plan = build(minimal_spec(), cgroup_paths=CHARGED_PATHS)
 
     first, last = every(plan, JoinCgroup)
-    assert first == JoinCgroup(("cpu", "devices"))
+    assert first == UNCHARGED
     assert where(plan, first) == where(plan, Clone) + 1
-    assert last == JoinCgroup(("memory", "pids"))
+    assert last == CHARGED
     assert plan.ops[where(plan, last) + 1] == SaveState()
 
 
 def test_devices_cgroup_holds_for_hooks() -> None:
     plan = build(minimal_spec(hooks=ALL_HOOKS), cgroup_paths=CHARGED_PATHS)
 
-    assert where(plan, JoinCgroup(("cpu", "devices"))) < where(plan, RunHooks("prestart", 1))
+    assert where(plan, UNCHARGED) < where(plan, RunHooks("prestart", 1))
 
 
 def test_cgroup_namespace_is_made_inside_of_all_cgroups() -> None:
     plan = build(minimal_spec(namespaces=("mount", "cgroup")), cgroup_paths=CHARGED_PATHS)
 
     made = where(plan, Unshare(CLONE_NEWCGROUP))
-    assert plan.ops[made - 2 : made + 3] == (
-        JoinCgroup(("memory", "pids")),
-        Sync("cgroup"),
-        Unshare(CLONE_NEWCGROUP),
-        LeaveCgroup(("memory", "pids")),
-        Sync("cgroup-made"),
-    )
-    assert every(plan, JoinCgroup)[-1] == JoinCgroup(("memory", "pids"))
+    back = LeaveCgroup(("/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids"))
+    assert plan.ops[made - 1 : made + 2] == (CHARGED, Unshare(CLONE_NEWCGROUP), back)
+    assert every(plan, JoinCgroup)[-1] == CHARGED
 
 
 def test_cgroup_namespace_without_charged_cgroups_needs_no_leaving() -> None:
     plan = build(minimal_spec(namespaces=("mount", "cgroup")), cgroup_paths=(("devices", "/d"),))
 
-    made = where(plan, Unshare(CLONE_NEWCGROUP))
-    assert plan.ops[made - 1] == Sync("cgroup")
+    assert where(plan, JoinCgroup(("/d",))) < where(plan, Unshare(CLONE_NEWCGROUP))
     assert not every(plan, LeaveCgroup)
 
 

@@ -34,6 +34,8 @@ EVERY_OP: tuple[Op, ...] = (
     ops.Undumpable(),
     ops.Session(),
     ops.Keyring("_ses.box"),
+    ops.JoinCgroup(("/a", "/b"), True),
+    ops.LeaveCgroup(("/c",)),
     ops.Loopback(),
     ops.Propagation("/", 5),
     ops.Rootfs("/r"),
@@ -122,9 +124,8 @@ def test_the_list_of_this_test_is_complete() -> None:
 @pytest.mark.parametrize("op", EVERY_OP, ids=lambda op: type(op).__name__)
 def test_fields_fit_the_signature(op: Op) -> None:
     signature = dict(WIRE)[op.wire]
-    slot = op.slot()
 
-    fields = op.fields({slot: 0} if slot is not None else {})
+    fields = op.fields(dict.fromkeys(op.slots(), 0))
 
     assert len(fields) == len(signature)
     for kind, field in zip(signature, fields):

@@ -128,11 +128,14 @@ def test_no_new_privileges_comes_before_the_user() -> None:
 
 def test_tenant_in_order() -> None:
     plan = tenant.build(
-        minimal_process(oom_score_adj=5), "box", CLONE_NEWNS | CLONE_NEWPID, cgroups=("devices", "memory")
+        minimal_process(oom_score_adj=5),
+        "box",
+        CLONE_NEWNS | CLONE_NEWPID,
+        cgroups=(("devices", "/d"), ("memory", "/m")),
     )
 
     assert [type(op).__name__ for op in plan.ops] == [
-        *("Clone", "OomScoreAdj", "Undumpable", "JoinContainer", "Fork", "JoinCgroup", "Keyring"),
+        *("Clone", "JoinCgroup", "OomScoreAdj", "Undumpable", "JoinContainer", "Fork", "Keyring"),
         *("Chroot", "ReopenNull", "Session", "Umask", "StdioOwner", "Cwd", "SetUser", "Cwd", "Resolve", "JoinCgroup"),
         *("Sync", "Sync", "Exec"),
     ]
@@ -158,9 +161,9 @@ def test_tenant_without_foreign_namespaces_joins_none() -> None:
 
 
 def test_tenant_joins_the_cgroup_at_the_end_of_the_set_up() -> None:
-    plan = tenant.build(minimal_process(), "box", CLONE_NEWNS, cgroups=("memory",))
+    plan = tenant.build(minimal_process(), "box", CLONE_NEWNS, cgroups=(("memory", "/m"),))
 
-    assert where(plan, ops.Resolve) < where(plan, ops.JoinCgroup(("memory",))) < plan.position("exec")
+    assert where(plan, ops.Resolve) < where(plan, ops.JoinCgroup(("/m",))) < plan.position("exec")
 
 
 def test_tenant_may_stay_out_of_the_cgroup() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pyocirun import native
 from pyocirun.errors import HookError, OperationError
 from pyocirun.plan import ops
-from pyocirun.plan.ops import Clone, Exec, Finish, Home, JoinCgroup, MaskPath, Plan, SaveState, SetRlimit, Sync
+from pyocirun.plan.ops import Clone, Exec, Finish, Home, MaskPath, Plan, RunHooks, SaveState, SetRlimit, Sync
 from pyocirun.spawn.launch import Launched
 from pyocirun.spawn.message import AT, FAILED, GO, HEADER_BYTES, WARN, Message, decode, encode
 from pyocirun.spawn.sync import Answer, await_exec, drive
@@ -81,7 +81,7 @@ class Nsexec:
         self.done.append(op.describe())
 
     def drive(self, *plan: ops.Op) -> None:
-        kinds: tuple[type[ops.Op], ...] = (SaveState, SetRlimit, JoinCgroup)
+        kinds: tuple[type[ops.Op], ...] = (SaveState, SetRlimit, RunHooks)
         note: Callable[[Any, Launched], None] = self.note
         effects = dict.fromkeys(kinds, note)
         answers = {"home": lambda fd: Answer(b"HOME=/x")}
@@ -106,22 +106,16 @@ def test_operations_of_the_parent_run_before_nsexec_goes_on(nsexec: Nsexec) -> N
     assert nsexec.heard() == Message(GO, 2)
 
 
-def test_cgroups_right_behind_the_clone_are_joined_at_once(nsexec: Nsexec) -> None:
-    nsexec.at(3)
-
-    nsexec.drive(Clone(0), JoinCgroup(("cpu",)), MaskPath("/x"), Sync("start"))
-
-    assert nsexec.done == ["join cgroup cpu"]
-
-
 def test_each_operation_of_the_parent_runs_once(nsexec: Nsexec) -> None:
     nsexec.at(2)
     nsexec.at(4)
     nsexec.at(5)
 
-    nsexec.drive(Clone(0), JoinCgroup(("cpu",)), Sync("cgroup"), SaveState(), Sync("created"), Sync("start"))
+    nsexec.drive(
+        Clone(0), RunHooks("prestart", 1), Sync("hooks:createRuntime"), SaveState(), Sync("created"), Sync("start")
+    )
 
-    assert nsexec.done == ["join cgroup cpu", "save the state"]
+    assert nsexec.done == ["run 1 prestart hook", "save the state"]
 
 
 def test_home_is_answered_and_its_descriptor_closed(nsexec: Nsexec) -> None:
