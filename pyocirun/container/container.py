@@ -201,7 +201,7 @@ class Container:
                 text = f"cannot delete container {self.id} that is not stopped: {status}"
                 raise StateError(text, id=self.id, status=status)
             hooks = self._hooks("poststop") if self._state.poststop else ()
-            self._destroy(directory)
+            self.destroy_locked(directory)
         if hooks:
             from pyocirun.container.hooks import run_all_hooks
 
@@ -349,8 +349,11 @@ class Container:
             return
         manager.kill(signal)
 
-    def _destroy(self, directory: Directory) -> None:
-        """Kill what is left, then the cgroup, then the state: so that what fails can be tried again."""
+    def destroy_locked(self, directory: Directory) -> None:
+        """Kill what is left, then the cgroup, then the state: so that what fails can be tried again.
+
+        For a caller that holds the lock, which is what directory stands for.
+        """
         if self.init is not None and not self.init.ended(0):
             self._kill_init(self.init)
         self._destroy_cgroup()

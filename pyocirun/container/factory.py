@@ -152,8 +152,13 @@ class Factory:
             return False
         assert directory is not None
         with directory:
-            self._remove_cgroup(id)
-            directory.remove()
+            try:
+                container = self.load(id)
+            except StateError:
+                self._remove_cgroup(id)
+                directory.remove()
+            else:
+                container.destroy_locked(directory)
         release(f"{self.root}/{id}")
         return True
 

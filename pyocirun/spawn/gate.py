@@ -33,16 +33,17 @@ def open_gate(directory: str, state: State, init: Process, oom_killed: Callable[
 
 
 def _write_go(path: str, state: State) -> None:
+    """ENXIO: nobody waits there.  EPIPE: who waited has died just now."""
     try:
         gate = posix.open(path, posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
+        try:
+            posix.write(gate, encode(Message(GO, state.start_index)))
+        finally:
+            posix.close(gate)
     except OSError as error:
-        if error.errno != errno.ENXIO:
+        if error.errno not in (errno.ENXIO, errno.EPIPE):
             raise
         raise StateError("cannot start a container that has stopped", id=state.id, status="stopped") from None
-    try:
-        posix.write(gate, encode(Message(GO, state.start_index)))
-    finally:
-        posix.close(gate)
 
 
 def _listen(report: int, state: State, init: Process, oom_killed: Callable[[], bool]) -> None:
