@@ -7,7 +7,6 @@ import posix
 from pyocirun.container import state as states
 from pyocirun.container.process import Process, await_end, child, open_process, release
 from pyocirun.errors import CgroupError, Error, StateError
-from pyocirun.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -393,10 +392,6 @@ class Container:
             init.wait()
         except StateError:
             return
-
-    def _saved(self, directory: Directory, **changes: object) -> None:
-        self._state = replace(self._state, **changes)
-        directory.save(self._state)
 
 
 def empty_and_destroy(manager: Manager) -> None:

@@ -1,4 +1,4 @@
-"""Writing the id maps of a new user namespace: by the kernel's files, or by newuidmap and newgidmap."""
+"""Writing the id maps of a new user namespace into the files of /proc, user_namespaces(7)."""
 
 from __future__ import annotations
 
