@@ -21,7 +21,7 @@ ID = f"pyocirun-imports-{os.getpid()}"
 
 BARE = set(sys.builtin_module_names) | {"__future__", "_collections_abc", "_stat", "abc", "genericpath", "os"}
 BARE |= {"posixpath", "stat", "codecs", "io", "zipimport", "encodings", "encodings.aliases", "encodings.utf_8"}
-BARE |= {"_frozen_importlib_external", "_cffi_backend", "_json", "winreg"}
+BARE |= {"_frozen_importlib_external", "_cffi_backend", "_json", "_struct", "winreg"}
 """What a bare interpreter has imported anyway, and what is built in or written in C."""
 
 EVERY = (
