@@ -39,17 +39,13 @@ def run(site: str, stdlib: str, dynload: str, argv: list[str], magic: int, compl
         _stand_in(finder)
     sys.argv = argv
     try:
-        from pyocirun.cli.main import main
+        from pyocirun.cli.main import leave, main
 
         status = main(argv[1:])
     except KeyboardInterrupt:  # before main could take it
         posix._exit(130)
     if finder.is_complete:
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        except (AttributeError, OSError):
-            status = status or 1
+        leave(status)
     posix._exit(status)
 
 

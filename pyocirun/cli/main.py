@@ -39,7 +39,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """The installed command: leaves without tearing the interpreter down, which nobody would see but in its time."""
-    status = main()
+    leave(main())
+
+
+def leave(status: int) -> NoReturn:
+    """End the process with this status, or 1 in the place of 0 if its output cannot be written."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()

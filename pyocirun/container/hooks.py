@@ -24,20 +24,16 @@ def run_hooks(kind: str, hooks: Sequence[Hook], state: dict[str, object], warn: 
 
     Spec: config.md#posix-platform-hooks
     """
-    steps = [
-        ops.RunHook(kind, index, hook.path, hook.args or (hook.path,), hook.env, hook.timeout)
-        for index, hook in enumerate(hooks)
-    ]
-    _run(steps, state, warn)
+    _run(ops.run_hooks(kind, hooks), state, warn)
 
 
 def run_all_hooks(kind: str, hooks: Sequence[Hook], state: dict[str, object], warn: Callable[[str], None]) -> None:
     """Run all hooks of one kind; one that fails is a warning, and the next one runs. For poststop."""
     from pyocirun.errors import Error
 
-    for index, hook in enumerate(hooks):
+    for step in ops.run_hooks(kind, hooks):
         try:
-            _run([ops.RunHook(kind, index, hook.path, hook.args or (hook.path,), hook.env, hook.timeout)], state, warn)
+            _run([step], state, warn)
         except Error as error:
             warn(str(error))
 

@@ -125,10 +125,7 @@ def container_hooks(kind: str, spec: Spec) -> list[ops.Op]:
     if hooks is None:
         return []
     wanted = hooks.create_container if kind == "createContainer" else hooks.start_container
-    return [
-        ops.RunHook(kind, index, hook.path, hook.args or (hook.path,), hook.env, hook.timeout)
-        for index, hook in enumerate(wanted)
-    ]
+    return [*ops.run_hooks(kind, wanted)]
 
 
 def sysctls(spec: Spec, host: Host, request: Request) -> list[ops.Op]:

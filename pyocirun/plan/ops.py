@@ -12,9 +12,11 @@ from pyocirun.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import ClassVar
 
     from pyocirun.cgroup.v1 import Write
+    from pyocirun.spec.hooks import Hook
 
     Field = str | int | tuple[str, ...] | tuple[int, ...]
 
@@ -823,6 +825,14 @@ class RunHook(Op):
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
         in_root = HOOK_IN_ROOT if self.kind == "createContainer" else 0
         return (self.path, self.args, self.env, min((self.timeout or 0) * 1000, LONGEST_MS), in_root)
+
+
+def run_hooks(kind: str, hooks: Sequence[Hook]) -> list[RunHook]:
+    """The operations that run hooks of one kind. Without args a hook gets its path as args[0]."""
+    return [
+        RunHook(kind, index, hook.path, hook.args or (hook.path,), hook.env, hook.timeout)
+        for index, hook in enumerate(hooks)
+    ]
 
 
 class Exec(Op):

@@ -22,11 +22,10 @@ EXEC_PLACES = ("/run", "/var/tmp")
 class Launched:
     """A running nsexec: pid and pidfd of the process that becomes the container's (they change with a fork of it)."""
 
-    def __init__(self, pid: int, pidfd: int, socket: int, stamps: int) -> None:
+    def __init__(self, pid: int, pidfd: int, socket: int) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.socket = socket
-        self.stamps = stamps
 
     def close(self) -> None:
         """Close the socket. The pidfd stays: it is the process's handle from then on."""
@@ -48,7 +47,8 @@ def launch(
     stdio: descriptors for 0, 1 and 2.  places: more directories where a copy of nsexec may lie, see _copy_in_file.
     Raises Error if nsexec cannot be started.
     """
-    clone = next(op for op in plan.ops if type(op) is Clone)
+    clone = plan.ops[plan.position_of_clone()]
+    assert type(clone) is Clone
     ours, theirs = native.socketpair()
     opened = [theirs]
     executable = -1
@@ -70,21 +70,20 @@ def launch(
                 posix.close(fd)
         if executable not in (-1, _sealed.get(NSEXEC)):
             posix.close(executable)
-    return Launched(pid, pidfd, ours, stamps)
+    return Launched(pid, pidfd, ours)
 
 
 def _spawn(clone: Clone, executable: int, fds: list[int], preserve: int) -> tuple[int, int]:
     """Into the cgroup v2 that the plan names, or where that is refused, into none: it limits nothing beside v1."""
-    if clone.cgroup:
-        try:
+    cgroup = -1
+    try:
+        if clone.cgroup:
             cgroup = posix.open(clone.cgroup, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        except OSError:
-            return native.launch(executable, clone.flags, fds, preserve)
-        try:
             return native.launch(executable, clone.flags, fds, preserve, cgroup)
-        except OSError:
-            return native.launch(executable, clone.flags, fds, preserve)
-        finally:
+    except OSError:
+        pass
+    finally:
+        if cgroup >= 0:
             posix.close(cgroup)
     return native.launch(executable, clone.flags, fds, preserve)
 

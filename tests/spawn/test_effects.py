@@ -96,7 +96,7 @@ def test_rlimit_of_this_process_can_be_set_to_what_it_is() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
     unsigned = (1 << 64) - 1
 
-    set_rlimit(SetRlimit("RLIMIT_CORE", 4, soft & unsigned, hard & unsigned), Launched(os.getpid(), -1, -1, -1))
+    set_rlimit(SetRlimit("RLIMIT_CORE", 4, soft & unsigned, hard & unsigned), Launched(os.getpid(), -1, -1))
 
     assert resource.getrlimit(resource.RLIMIT_CORE) == (soft, hard)
 
@@ -105,7 +105,7 @@ def test_rlimit_that_is_refused_says_which() -> None:
     with pytest.raises(
         OperationError, match="cannot set RLIMIT_CORE soft 2 hard 1: prlimit: Invalid argument"
     ) as caught:
-        set_rlimit(SetRlimit("RLIMIT_CORE", 4, 2, 1), Launched(os.getpid(), -1, -1, -1))
+        set_rlimit(SetRlimit("RLIMIT_CORE", 4, 2, 1), Launched(os.getpid(), -1, -1))
 
     assert (caught.value.step, caught.value.errno) == ("prlimit", 22)
 

@@ -64,7 +64,7 @@ class Nsexec:
 
     def __init__(self) -> None:
         ours, self.socket = native.socketpair()
-        self.launched = Launched(os.getpid(), -1, ours, -1)
+        self.launched = Launched(os.getpid(), -1, ours)
         self.done: list[str] = []
         self.warnings: list[str] = []
 
