@@ -42,11 +42,11 @@ def run(site: str, stdlib: str, dynload: str, argv: list[str], magic: int, compl
         from pyocirun.cli.main import leave, main
 
         status = main(argv[1:])
-    except KeyboardInterrupt:  # before main could take it
+        if finder.is_complete:
+            leave(status)
+        posix._exit(status)
+    except KeyboardInterrupt:  # before main could take it, or after it
         posix._exit(130)
-    if finder.is_complete:
-        leave(status)
-    posix._exit(status)
 
 
 class Finder:

@@ -39,7 +39,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """The installed command: leaves without tearing the interpreter down, which nobody would see but in its time."""
-    leave(main())
+    try:
+        leave(main())
+    except KeyboardInterrupt:  # main itself is done with it
+        posix._exit(130)
 
 
 def leave(status: int) -> NoReturn:
