@@ -105,6 +105,6 @@ def make_bundle(bundle: Path) -> Path:
     shutil.copy(PACKAGE / "bin" / "probe", rootfs / "probe")
     subprocess.run([sys.executable, "-I", "-S", str(START), "spec", "--bundle", str(bundle)], timeout=60, check=True)
     config = json.loads((bundle / "config.json").read_text())
-    config["process"] |= {"terminal": False, "args": ["/probe"]}
+    config["process"] |= {"terminal": False, "args": ["/probe", "sleep", "60"]}
     (bundle / "config.json").write_text(json.dumps(config))
     return bundle
