@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -17,6 +18,12 @@ import pyocirun
 from pyocirun.cli.boot import Finder
 
 COMMAND = Path(sys.executable).parent / "pyocirun"
+
+
+def has_static_library() -> bool:
+    library = Path(str(sysconfig.get_config_var("LIBPL"))) / str(sysconfig.get_config_var("LIBRARY"))
+    return library.is_file() and "libpython" not in Path("/proc/self/maps").read_text()
+
 
 installed = pytest.mark.skipif(not COMMAND.is_file(), reason="the command is not installed beside this interpreter")
 
@@ -92,6 +99,14 @@ def test_interrupting_twice_ends_a_command_that_is_stuck(tmp_path: Path) -> None
         process.wait(timeout=10)
 
     assert process.returncode in (-signal.SIGINT, 130)
+
+
+@installed
+@pytest.mark.skipif(not has_static_library(), reason="this interpreter has no static library")
+def test_interpreter_is_inside_where_it_can_be() -> None:
+    content = COMMAND.read_bytes()
+
+    assert b"_pyocirun_boot" in content, "the trial in setup.py failed: see what the build printed"
 
 
 def test_compiled_module_is_loaded(finder: Finder) -> None:
