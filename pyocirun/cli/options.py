@@ -185,6 +185,18 @@ COMMANDS: dict[str, Command] = {
     ),
     "start": ("<container-id>", "start the process of a created container", 1, 1, False, ()),
     "state": ("<container-id>", "print the state of a container as JSON", 1, 1, False, ()),
+    "validate": (
+        "[<bundle>]",
+        "list every fault of a config.json, and what cannot be done here",
+        0,
+        1,
+        False,
+        (
+            _CONFIG,
+            ("strict", "", "flag", "", "properties that the specification does not have are faults", None),
+            ("format", "", "str", "FORMAT", "text or json", "text"),
+        ),
+    ),
 }
 
 COMPLETION = "_PYOCIRUN_COMPLETE"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pyocirun.container.inspection import Inspection
     from pyocirun.linux.host import Host
     from pyocirun.plan.build import Request
     from pyocirun.plan.ops import Plan
@@ -136,6 +137,15 @@ class Factory:
         """
         states.check_id(id)
         return self._plan(id, bundle, config, host, preserve_fds, no_pivot, no_new_keyring)[-1]
+
+    def validate(self, bundle: str | None = None, *, config: dict[str, Any] | str | None = None) -> Inspection:
+        """Every fault of a configuration at once, and what this machine cannot do of it. Nothing is made or started.
+
+        bundle, config: as for `create`. A file that cannot be read, or is no JSON, is the only fault then.
+        """
+        from pyocirun.container.inspection import inspect
+
+        return inspect(bundle or ".", config, lambda document, host: self.plan(bundle, config=document, host=host))
 
     def remove_leftovers(self, id: str) -> bool:
         """Remove what is left of a container whose creation was cut short or whose state is damaged.

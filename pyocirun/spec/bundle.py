@@ -28,14 +28,23 @@ def read_bundle(bundle: str, config: str | dict[str, Any] | None = None) -> tupl
     SpecError; if the document has several faults, it lists them all.
     """
     bundle = files.absolute(bundle)
-    if isinstance(config, dict):
-        data, what = _encode(config), "the configuration"
-    elif config is None:
-        # Named without its directory: engines and users know the message by heart.
-        data, what = read_file(f"{bundle}/{CONFIG}", CONFIG), CONFIG
-    else:
-        data, what = read_file(config, config), config
+    data, what = _read_config(bundle, config)
     return bundle, data, _parsed(data, what)
+
+
+def read_document(bundle: str, config: str | dict[str, Any] | None = None) -> Any:
+    """The configuration as a JSON document that was not looked at yet. As `read_bundle` finds it. Raises SpecError."""
+    return reader.load_json(*_read_config(files.absolute(bundle), config))
+
+
+def _read_config(bundle: str, config: str | dict[str, Any] | None) -> tuple[bytes, str]:
+    """The bytes of a configuration, and its name in errors."""
+    if isinstance(config, dict):
+        return _encode(config), "the configuration"
+    if config is None:
+        # Named without its directory: engines and users know the message by heart.
+        return read_file(f"{bundle}/{CONFIG}", CONFIG), CONFIG
+    return read_file(config, config), config
 
 
 def rootfs_path(bundle: str, spec: Spec) -> str:

@@ -1,22 +1,43 @@
-"""Every fault of a document at once, by a JSON schema: for the failure path, since jsonschema takes 80 ms to import.
+"""Every fault of a document at once: for the failure path and `validate`, since jsonschema takes 80 ms to import.
 
 The schema holds what config.md and config-linux.md say of types, ranges and words. What one section asks of another is
-only known to the reader in this package.
+only known to the reader in this package, which stops at the first fault it meets: `faults_of` makes it go on.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-from pyocirun.spec.reader import child
+from pyocirun.errors import SpecError
+from pyocirun.spec.config import FOREIGN_PLATFORMS
+from pyocirun.spec.reader import child, describe
+
+MOST_FAULTS = 500
+"""Faults of one document that are looked for: a list of 10,000 wrong entries need not be told to its end."""
+
+OTHER_PLATFORMS = frozenset(
+    ("/process/commandLine", "/process/user/username", *(f"/{name}" for name in FOREIGN_PLATFORMS))
+)
+"""What the specification has for systems other than Linux."""
+
+_PLACEHOLDERS: dict[str, Any] = {
+    "ociVersion": "1.0.0",
+    "root": {"path": "rootfs"},
+    "cwd": "/",
+    "args": ["true"],
+    "path": "/placeholder",
+    "destination": "/placeholder",
+}
+"""What stands in for a required property, so that the rest of its object can be read."""
 
 
 def all_faults(document: Any, definition: str = "") -> list[tuple[str, str]]:
@@ -28,11 +49,134 @@ def all_faults(document: Any, definition: str = "") -> list[tuple[str, str]]:
     return sorted({_pointer(error): _text(error) for error in errors}.items())
 
 
+def unknown_properties(document: Any) -> list[tuple[str, str]]:
+    """The properties that the specification does not have, as (JSON pointer, text), in the document's order.
+
+    Readers have to ignore them (spec.md#extensibility), so they are no faults; most are typing errors all the same.
+    """
+    schema = _schema()
+    return [
+        (pointer, "is for another platform" if pointer in OTHER_PLATFORMS else "is no property of the specification")
+        for pointer in _unknown(document, schema, schema, "")
+    ]
+
+
+def faults_of(document: Any, *checks: Callable[[Any], object]) -> list[tuple[str, str]]:
+    """Every fault for which a check raises a SpecError, as (JSON pointer, text), in the order in which they were found.
+
+    A part of the document that is found at fault is taken out of a copy, and the rest is checked again; the next check
+    gets what the one before has left.
+    """
+    rest = _Remainder(document)
+    faults: list[tuple[str, str]] = []
+    for check in checks:
+        while len(faults) < MOST_FAULTS:
+            try:
+                check(rest.document)
+                break
+            except SpecError as error:
+                pointer = rest.original(error.pointer)
+                if pointer not in rest.gone:
+                    faults.append((pointer, _without_pointer(error)))
+                if not rest.take_out(error.pointer):
+                    return faults
+    return faults
+
+
+class _Remainder:
+    """A document from which parts are taken out.
+
+    gone: pointers of what was taken out, in the original document, whose lists had all their elements.
+    """
+
+    def __init__(self, document: Any) -> None:
+        self.document = copy.deepcopy(document)
+        self.gone: set[str] = set()
+        self._indexes: dict[str, list[int]] = {}
+
+    def original(self, pointer: str) -> str:
+        """The pointer that this pointer into the remainder was before anything was taken out."""
+        original = ""
+        for part in pointer.split("/")[1:]:
+            indexes = self._indexes.get(original)
+            original += "/" + (str(indexes[int(part)]) if indexes and part.isdigit() else part)
+        return original
+
+    def take_out(self, pointer: str) -> bool:
+        """Take out what the pointer leads to, or if it is not there, what lacks it. False if nothing can be done."""
+        parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+        if not parts:
+            return False
+        holders = self._holders(parts)
+        if len(holders) < len(parts) or not _has(holders[-1], parts[-1]):
+            self.gone.add(self.original(pointer))
+            if len(holders) == len(parts) and isinstance(holders[-1], dict) and parts[-1] in _PLACEHOLDERS:
+                holders[-1][parts[-1]] = copy.deepcopy(_PLACEHOLDERS[parts[-1]])
+                return True
+            return len(parts) > 1 and self.take_out(pointer.rpartition("/")[0])
+        self.gone.add(self.original(pointer))
+        holder, last = holders[-1], parts[-1]
+        if isinstance(holder, list):
+            at = self.original(pointer.rpartition("/")[0])
+            del self._indexes.setdefault(at, list(range(len(holder))))[int(last)]
+            del holder[int(last)]
+        else:
+            del holder[last]
+        return True
+
+    def _holders(self, parts: list[str]) -> list[Any]:
+        """The object or list that each part of a pointer is looked up in, as far as there is one."""
+        holders: list[Any] = []
+        value = self.document
+        for part in parts:
+            if not isinstance(value, (dict, list)):
+                break
+            holders.append(value)
+            if not _has(value, part):
+                break
+            value = value[int(part)] if isinstance(value, list) else value[part]
+        return holders
+
+
+def _has(holder: Any, part: str) -> bool:
+    if isinstance(holder, list):
+        return part.isdigit() and int(part) < len(holder)
+    return holder.get(part) is not None
+
+
+def _without_pointer(error: SpecError) -> str:
+    """The text of an error, whose message names its pointer first."""
+    text = error.faults[0][1] if error.faults else error.message
+    return text.removeprefix(f"{error.pointer}: ").removeprefix(describe(error.pointer, ""))
+
+
+def _unknown(value: Any, schema: Any, whole: Any, at: str) -> Iterator[str]:
+    while "$ref" in schema:
+        schema = whole["$defs"][schema["$ref"].rpartition("/")[2]]
+    if isinstance(value, list):
+        for index, element in enumerate(value):
+            yield from _unknown(element, schema.get("items", {}), whole, child(at, index))
+    elif isinstance(value, dict):
+        known, others = schema.get("properties", {}), schema.get("additionalProperties")
+        for name, member in value.items():
+            if name in known:
+                yield from _unknown(member, known[name], whole, child(at, name))
+            elif isinstance(others, dict):
+                yield from _unknown(member, others, whole, child(at, name))
+            elif known:
+                yield child(at, name)
+
+
 @cache
-def _validator(definition: str) -> Any:
+def _schema() -> Any:
     path = os.path.join(os.path.dirname(__file__), "schema", "config.json")
     with open(path, encoding="utf-8") as file:
-        schema = json.load(file)
+        return json.load(file)
+
+
+@cache
+def _validator(definition: str) -> Any:
+    schema = _schema()
     if definition:
         schema = {"$defs": schema["$defs"], "$ref": f"#/$defs/{definition}"}
     return _Validator(schema)
