@@ -62,7 +62,9 @@ class BuildPrograms(build_ext):
     """build_ext, and before it the two programs."""
 
     def run(self) -> None:
-        build_programs(Path(self.build_lib) / "pyocirun" / "bin")
+        package = Path(self.build_lib) / "pyocirun"
+        build_programs(package / "bin")
+        write_build_info(package / "_build_info.py")
         super().run()
 
 
@@ -71,6 +73,16 @@ class BinaryDistribution(Distribution):
 
     def has_ext_modules(self) -> bool:
         return True
+
+
+def write_build_info(path: Path) -> None:
+    """The commit that is built, where git knows it: "" else."""
+    try:
+        done = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        commit = done.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = ""
+    path.write_text(f"COMMIT = {commit!r}\n")
 
 
 def build_programs(target: Path) -> None:

@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyocirun.container.container import Container
     from pyocirun.container.factory import Factory
+    from pyocirun.container.features import features
     from pyocirun.container.process import Process
     from pyocirun.errors import (
         CgroupError,
@@ -36,6 +37,7 @@ _HOMES = {
     "Container": "container.container",
     "Factory": "container.factory",
     "Process": "container.process",
+    "features": "container.features",
     "CgroupError": "errors",
     "ContainerNotExist": "errors",
     "Error": "errors",
@@ -62,6 +64,7 @@ __all__ = [
     "SpecError",
     "StateError",
     "UsageError",
+    "features",
 ]
 
 

@@ -133,6 +133,7 @@ COMMANDS: dict[str, Command] = {
             _NO_PIVOT,
         ),
     ),
+    "features": ("", "print what this runtime can do, as JSON", 0, 0, False, ()),
     "kill": (
         "<container-id> [<signal>]",
         "send a signal (default: SIGTERM) to a container's init process",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyocirun
+from pyocirun import about
 from pyocirun.cli.output import print_text
 
 TYPE_CHECKING = False
@@ -10,7 +11,6 @@ if TYPE_CHECKING:
     from pyocirun.cli.main import Session
     from pyocirun.cli.options import Call
 
-_SPEC = "1.3.0"
 _UNKNOWN = "unknown"
 
 
@@ -23,22 +23,13 @@ def text() -> str:
     """Name and version, then the lines `commit:`, `spec:` and, where libseccomp is known, `libseccomp:`."""
     lines = [
         f"pyocirun version {getattr(pyocirun, '__version__', _UNKNOWN)}",
-        f"commit: {_commit()}",
-        f"spec: {_SPEC}",
+        f"commit: {about.commit() or _UNKNOWN}",
+        f"spec: {about.SPEC_VERSION}",
     ]
     libseccomp = _libseccomp()
     if libseccomp:
         lines.append(f"libseccomp: {libseccomp}")
     return "\n".join(lines) + "\n"
-
-
-def _commit() -> str:
-    """What the build wrote down; a source tree knows nothing."""
-    try:
-        build_info = __import__("pyocirun._build_info", fromlist=("COMMIT",))
-    except ImportError:
-        return _UNKNOWN
-    return getattr(build_info, "COMMIT", "") or _UNKNOWN
 
 
 def _libseccomp() -> str:

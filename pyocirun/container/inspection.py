@@ -9,9 +9,9 @@ import os
 
 from pyocirun import files
 from pyocirun.errors import Error, SpecError
-from pyocirun.linux.host import Hierarchy, Host
 from pyocirun.linux.mounts import MS_BIND, parse_options
 from pyocirun.linux.namespaces import FILES
+from pyocirun.plan.features import IDEAL
 from pyocirun.record import Record
 from pyocirun.spec import bundle as bundles
 from pyocirun.spec.config import Spec, parse_config
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from pyocirun.linux.host import Host
     from pyocirun.plan.ops import Plan
 
     Fault = tuple[str, str]
@@ -43,21 +44,6 @@ class Inspection(Record):
     def valid(self) -> bool:
         """Whether there is no fault. Unknown properties and what the machine lacks do not count."""
         return not self.faults
-
-
-IDEAL = Host(
-    kernel=(99, 0),
-    last_cap=63,
-    hierarchies=tuple(
-        Hierarchy((name,), f"/sys/fs/cgroup/{name}")
-        for name in (
-            *("cpu", "cpuacct", "cpuset", "memory", "devices", "pids", "freezer"),
-            *("blkio", "hugetlb", "rdma", "net_cls", "net_prio", "name=systemd"),
-        )
-    ),
-    namespaces=tuple((type, number) for number, type in enumerate(FILES, 1)),
-)
-"""A machine that has everything: what cannot be planned for it is a fault of the configuration."""
 
 
 def inspect(

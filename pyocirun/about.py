@@ -1,0 +1,17 @@
+"""What this build is: the version of the specification it follows, and what the build wrote down about itself."""
+
+from __future__ import annotations
+
+SPEC_VERSION = "1.3.0"
+"""The newest version of the runtime specification whose fields are read."""
+
+OLDEST_SPEC_VERSION = "1.0.0"
+
+
+def commit() -> str:
+    """The commit this was built from; "" if the build did not know it."""
+    try:
+        info = __import__("pyocirun._build_info", fromlist=("COMMIT",))
+    except ImportError:
+        return ""
+    return str(info.COMMIT)

@@ -1,0 +1,53 @@
+"""What this build of the runtime can do, whatever the machine: the features document of the runtime specification."""
+
+from __future__ import annotations
+
+import pyocirun
+from pyocirun.about import commit
+from pyocirun.cgroup.manager import select
+from pyocirun.errors import Error
+from pyocirun.linux.host import Hierarchy, Host
+from pyocirun.plan import features as plan
+from pyocirun.spec.seccomp import FLAGS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_UNIFIED = Host(
+    kernel=(99, 0), unified=Hierarchy((), "/sys/fs/cgroup"), cgroup2_only=True, namespaces=plan.IDEAL.namespaces
+)
+
+
+def features() -> dict[str, Any]:
+    """The features document, ready for JSON (features.md, features-linux.md)."""
+    return plan.features(_annotations(), _cgroups(), list(FLAGS))
+
+
+def _annotations() -> dict[str, str]:
+    """About this build. The names are the ones that engines look for."""
+    found = {
+        "org.opencontainers.runc.version": pyocirun.__version__,
+        "org.opencontainers.runc.commit": commit(),
+        "org.opencontainers.runc.checkpoint.enabled": "false",
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _cgroups() -> dict[str, bool]:
+    systemd = _manages(_UNIFIED, "systemd")
+    return {
+        "v1": _manages(plan.IDEAL, "cgroupfs"),
+        "v2": _manages(_UNIFIED, "cgroupfs"),
+        "systemd": systemd,
+        "systemdUser": systemd,
+        "rdma": True,
+    }
+
+
+def _manages(host: Host, driver: str) -> bool:
+    try:
+        select(host, driver, {})
+    except Error:
+        return False
+    return True
