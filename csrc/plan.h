@@ -72,7 +72,12 @@
 	OP(RESOLVE, resolve, "ss")                  \
 	OP(HOOK, hook, "saauu")                     \
 	OP(EXEC, exec, "aa")                        \
-	OP(FINISH, finish, "")
+	OP(FINISH, finish, "")                      \
+	OP(AFFINITY, affinity, "nu")                \
+	OP(SCHEDULER, scheduler, "uuuuuuu")         \
+	OP(IO_PRIORITY, io_priority, "u")           \
+	OP(PERSONALITY, personality, "u")           \
+	OP(MEMORY_POLICY, memory_policy, "un")
 
 enum op_code {
 #define OP(code, name, signature) OP_##code,
@@ -82,53 +87,58 @@ enum op_code {
 };
 
 /* What failed inside an operation. Names go to Python through the cffi module. */
-#define PLAN_STEPS(STEP)                     \
-	STEP(NONE, "")                       \
-	STEP(PLAN, "plan")                   \
-	STEP(PROTOCOL, "protocol")           \
-	STEP(OPEN, "open")                   \
-	STEP(CREATE, "create")               \
-	STEP(MKDIR, "mkdir")                 \
-	STEP(STAT, "stat")                   \
-	STEP(MOUNT, "mount")                 \
-	STEP(OPEN_TREE, "open_tree")         \
-	STEP(MOVE_MOUNT, "move_mount")       \
-	STEP(MOUNT_SETATTR, "mount_setattr") \
-	STEP(PIVOT_ROOT, "pivot_root")       \
-	STEP(UMOUNT, "umount2")              \
-	STEP(CHROOT, "chroot")               \
-	STEP(CHDIR, "chdir")                 \
-	STEP(GETCWD, "getcwd")               \
-	STEP(MKNOD, "mknod")                 \
-	STEP(SYMLINK, "symlink")             \
-	STEP(CHOWN, "chown")                 \
-	STEP(CHMOD, "chmod")                 \
-	STEP(WRITE, "write")                 \
-	STEP(READ, "read")                   \
-	STEP(SETNS, "setns")                 \
-	STEP(UNSHARE, "unshare")             \
-	STEP(CLONE, "clone3")                \
-	STEP(SETGROUPS, "setgroups")         \
-	STEP(SETGID, "setresgid")            \
-	STEP(SETUID, "setresuid")            \
-	STEP(CAPGET, "capget")               \
-	STEP(CAPSET, "capset")               \
-	STEP(PRCTL, "prctl")                 \
-	STEP(PRLIMIT, "prlimit")             \
-	STEP(SETSID, "setsid")               \
-	STEP(KEYCTL, "keyctl")               \
-	STEP(IOCTL, "ioctl")                 \
-	STEP(SOCKET, "socket")               \
-	STEP(SETHOSTNAME, "sethostname")     \
-	STEP(SETDOMAINNAME, "setdomainname") \
-	STEP(EXECVE, "execve")               \
-	STEP(ACCESS, "access")               \
-	STEP(LOOKUP, "lookup")               \
-	STEP(VERIFY, "verify")               \
-	STEP(WAIT, "wait")                   \
-	STEP(TIMEOUT, "timeout")             \
-	STEP(FSTYPE, "statfs")               \
-	STEP(GRANT, "grant")
+#define PLAN_STEPS(STEP)                       \
+	STEP(NONE, "")                         \
+	STEP(PLAN, "plan")                     \
+	STEP(PROTOCOL, "protocol")             \
+	STEP(OPEN, "open")                     \
+	STEP(CREATE, "create")                 \
+	STEP(MKDIR, "mkdir")                   \
+	STEP(STAT, "stat")                     \
+	STEP(MOUNT, "mount")                   \
+	STEP(OPEN_TREE, "open_tree")           \
+	STEP(MOVE_MOUNT, "move_mount")         \
+	STEP(MOUNT_SETATTR, "mount_setattr")   \
+	STEP(PIVOT_ROOT, "pivot_root")         \
+	STEP(UMOUNT, "umount2")                \
+	STEP(CHROOT, "chroot")                 \
+	STEP(CHDIR, "chdir")                   \
+	STEP(GETCWD, "getcwd")                 \
+	STEP(MKNOD, "mknod")                   \
+	STEP(SYMLINK, "symlink")               \
+	STEP(CHOWN, "chown")                   \
+	STEP(CHMOD, "chmod")                   \
+	STEP(WRITE, "write")                   \
+	STEP(READ, "read")                     \
+	STEP(SETNS, "setns")                   \
+	STEP(UNSHARE, "unshare")               \
+	STEP(CLONE, "clone3")                  \
+	STEP(SETGROUPS, "setgroups")           \
+	STEP(SETGID, "setresgid")              \
+	STEP(SETUID, "setresuid")              \
+	STEP(CAPGET, "capget")                 \
+	STEP(CAPSET, "capset")                 \
+	STEP(PRCTL, "prctl")                   \
+	STEP(PRLIMIT, "prlimit")               \
+	STEP(SETSID, "setsid")                 \
+	STEP(KEYCTL, "keyctl")                 \
+	STEP(IOCTL, "ioctl")                   \
+	STEP(SOCKET, "socket")                 \
+	STEP(SETHOSTNAME, "sethostname")       \
+	STEP(SETDOMAINNAME, "setdomainname")   \
+	STEP(EXECVE, "execve")                 \
+	STEP(ACCESS, "access")                 \
+	STEP(LOOKUP, "lookup")                 \
+	STEP(VERIFY, "verify")                 \
+	STEP(WAIT, "wait")                     \
+	STEP(TIMEOUT, "timeout")               \
+	STEP(FSTYPE, "statfs")                 \
+	STEP(GRANT, "grant")                   \
+	STEP(SETAFFINITY, "sched_setaffinity") \
+	STEP(SETATTR, "sched_setattr")         \
+	STEP(IOPRIO, "ioprio_set")             \
+	STEP(PERSONALITY, "personality")       \
+	STEP(MEMPOLICY, "set_mempolicy")
 
 enum step {
 #define STEP(code, name) STEP_##code,
@@ -150,6 +160,7 @@ enum step {
 #define USER_KEEP_GROUPS 1U
 #define CGROUP_OPTIONAL 1U
 #define HOOK_IN_ROOT 1U
+#define AFFINITY_OPTIONAL 1U
 #define TARGET_IN_PROC 64U /* the target may be one of the files of procfs that may be covered */
 
 struct plan_header {

@@ -422,6 +422,57 @@ static void put_capabilities(void)
 	end('}');
 }
 
+/* The kernel's struct sched_attr; the C library may have one of its own. */
+struct schedule {
+	uint32_t size;
+	uint32_t policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime;
+	uint64_t deadline;
+	uint64_t period;
+	uint32_t util_min;
+	uint32_t util_max;
+};
+
+static void put_scheduling(void)
+{
+	struct schedule now = { .size = sizeof(now) };
+	unsigned long nodes[16] = { 0 }; /* of 1024 nodes */
+	char cpus[8192 * 5];
+	cpu_set_t set;
+	int mode = -1;
+	size_t used = 0;
+
+	begin("scheduler", '{');
+	if (syscall(SYS_sched_getattr, 0, &now, sizeof(now), 0) == 0) {
+		put_number("policy", now.policy);
+		put_number("flags", (long long)now.flags);
+		put_number("nice", now.nice);
+		put_number("priority", now.priority);
+		put_number("runtime", (long long)now.runtime);
+		put_number("deadline", (long long)now.deadline);
+		put_number("period", (long long)now.period);
+	}
+	end('}');
+	put_number("io_priority", syscall(SYS_ioprio_get, 1 /* of a process */, 0));
+	cpus[0] = 0;
+	if (sched_getaffinity(0, sizeof(set), &set) == 0)
+		for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+			if (CPU_ISSET(cpu, &set))
+				used += (size_t)snprintf(cpus + used, sizeof(cpus) - used, "%s%d",
+							 used ? "," : "", cpu);
+	put_text("cpus", cpus);
+	begin("memory_policy", '{');
+	if (syscall(SYS_get_mempolicy, &mode, nodes, sizeof(nodes) * 8, NULL, 0) == 0) {
+		put_number("mode", mode);
+		put_number("nodes", (long long)nodes[0]);
+	}
+	end('}');
+	put_text("label", file_text("/proc/self/attr/current"));
+}
+
 static void put_strings(const char *key, char **strings)
 {
 	begin(key, '[');
@@ -465,6 +516,7 @@ static int mode_report(char **argv)
 	put_text("keyring", keyring_name());
 	put_rlimits();
 	put_limits();
+	put_scheduling();
 	put_signals();
 	put_lines("cgroup", "/proc/self/cgroup");
 	put_lines("mounts", "/proc/self/mountinfo");

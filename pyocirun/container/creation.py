@@ -96,7 +96,7 @@ class Creation:
                 self.factory.debug(f"nsexec: operation {index} at {(at - first) // 1000} us: {op.describe()}")
 
     def _before_clone(self) -> None:
-        self._warn_of_capabilities()
+        self._tell_warnings()
         for op in self.plan.ops[: self.plan.position_of_clone()]:
             if type(op) is ops.MakeCgroup:
                 self._make_cgroup()
@@ -197,13 +197,11 @@ class Creation:
     def _has_start_hooks(self) -> bool:
         return self.spec.hooks is not None and bool(self.spec.hooks.start_container)
 
-    def _warn_of_capabilities(self) -> None:
-        if self.spec.process is None or self.spec.process.capabilities is None:
-            return
-        from pyocirun.plan.process import unknown_capabilities
+    def _tell_warnings(self) -> None:
+        from pyocirun.plan.process import warnings
 
-        for name in unknown_capabilities(self.spec.process):
-            self.factory.warn(f"unknown capability {name} is ignored")
+        for text in warnings(self.spec):
+            self.factory.warn(text)
 
     def _take_back(self) -> None:
         """Everything that was done so far is undone; what fails here is a warning, the first error is what counts."""

@@ -266,9 +266,16 @@ class Factory:
             total=len(plan.ops),
             behind_gate=tuple(behind),
             has_process=spec.process is not None,
+            exec_reads_config=_is_for_all(spec),
             poststart=spec.hooks is not None and bool(spec.hooks.poststart),
             poststop=spec.hooks is not None and bool(spec.hooks.poststop),
         )
+
+
+def _is_for_all(spec: Spec) -> bool:
+    """Whether something in the configuration is for all processes of the container, those of exec among them."""
+    affinity = spec.process.exec_cpu_affinity if spec.process is not None else None
+    return bool(affinity or spec.linux.personality or spec.linux.memory_policy)
 
 
 def rootfs_missing(path: str) -> Error:

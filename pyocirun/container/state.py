@@ -27,7 +27,8 @@ class State(Record):
     init_process_start: start time of that process, field 22 of /proc/PID/stat.  cgroup_paths: controller -> directory.
     cgroup_manager: "cgroupfs", "systemd" or "none".  namespace_types: the spec's types of all its namespaces.
     start_index: of Sync("start") in the plan, total: how many operations that has.  behind_gate: what comes after it,
-    as (index, operation, text, timeout), for messages.  poststart, poststop: there are such hooks in the configuration.
+    as (index, operation, text, timeout), for messages.  exec_reads_config: it has what holds for processes that exec
+    starts, too.  poststart, poststop: there are such hooks in the configuration.
     """
 
     pyocirun_state_version: int
@@ -47,6 +48,7 @@ class State(Record):
     total: int = 0
     behind_gate: tuple[tuple[int, str, str, int], ...] = ()
     has_process: bool = True
+    exec_reads_config: bool = False
     poststart: bool = False
     poststop: bool = False
 

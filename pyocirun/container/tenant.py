@@ -43,7 +43,7 @@ def wanted_process(
 ) -> Process:
     """The process to start: the one given, or the container's own with changes. Raises SpecError."""
     if process is not None:
-        return _given(process)
+        return _given(container, process)
     base = container.spec().process
     if not args:
         raise SpecError("exec args cannot be empty", pointer="/process/args")
@@ -79,6 +79,7 @@ def start(
         wanted,
         container.id,
         namespaces,
+        linux=container.spec().linux if container._state.exec_reads_config else tenant.DEFAULT,
         cgroups=_cgroups(container, cgroup),
         preserve_fds=preserve_fds,
         keep_groups=bool(namespaces & CLONE_NEWUSER) and _setgroups_denied(init.pid),
@@ -99,16 +100,21 @@ def start(
     return process
 
 
-def _given(process: dict[str, Any]) -> Process:
+def _given(container: Container, process: dict[str, Any]) -> Process:
+    """The process of a document; the container's CPU affinity is for those that have none of their own."""
     from pyocirun.spec.bundle import checked
     from pyocirun.spec.process import parse_process
 
-    return _checked(checked(process, lambda document: parse_process(document, ""), "process"))
+    given = checked(process, lambda document: parse_process(document, ""), "process")
+    base = container.spec().process if container._state.exec_reads_config else None
+    if base is not None and given.exec_cpu_affinity is None:
+        given = replace(given, exec_cpu_affinity=base.exec_cpu_affinity)
+    return _checked(given)
 
 
 def _checked(process: Process) -> Process:
     """What this version cannot obey is refused."""
-    for name in ("terminal", "apparmor_profile", "selinux_label", "scheduler", "io_priority", "exec_cpu_affinity"):
+    for name in ("terminal", "apparmor_profile", "selinux_label"):
         if getattr(process, name):
             raise SpecError(f"{name.replace('_', ' ')} is not supported yet", pointer="/" + name)
     if not process.cwd.startswith("/"):

@@ -1,4 +1,4 @@
-"""Scheduling: names and numbers of sched(7), ioprio_set(2) and set_mempolicy(2), and lists of CPUs."""
+"""Scheduling: names and numbers of sched(7), ioprio_set(2), set_mempolicy(2), personality(2), and lists of CPUs."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ MEMORY_FLAGS: dict[str, int] = {
     "MPOL_F_RELATIVE_NODES": 1 << 14,
     "MPOL_F_NUMA_BALANCING": 1 << 13,
 }
+
+PERSONALITIES: dict[str, int] = {"LINUX": 0, "LINUX32": 8}
 
 MAX_NUMBER = 8191
 """Highest CPU or node number taken: the most that any Linux configuration has (CONFIG_NR_CPUS)."""

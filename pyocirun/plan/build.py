@@ -163,8 +163,6 @@ def refuse_unsupported(spec: Spec) -> None:
     wanted: list[tuple[str, object]] = [
         ("/linux/seccomp", linux.seccomp),
         ("/linux/intelRdt", linux.intel_rdt),
-        ("/linux/memoryPolicy", linux.memory_policy),
-        ("/linux/personality", linux.personality),
         ("/linux/mountLabel", linux.mount_label),
         ("/linux/netDevices", linux.net_devices),
         ("/linux/timeOffsets", linux.time_offsets),
@@ -175,8 +173,6 @@ def refuse_unsupported(spec: Spec) -> None:
             ("/process/terminal", process.terminal),
             ("/process/apparmorProfile", process.apparmor_profile),
             ("/process/selinuxLabel", process.selinux_label),
-            ("/process/scheduler", process.scheduler),
-            ("/process/ioPriority", process.io_priority),
         ]
     for pointer, value in wanted:
         if value:
@@ -188,7 +184,7 @@ def _identity(spec: Spec, host: Host) -> list[ops.Op]:
     from pyocirun.plan import process
 
     assert spec.process is not None
-    return process.identity(spec.process, keep_groups=namespaces.setgroups_denied(spec, host))
+    return process.identity(spec.process, spec.linux, keep_groups=namespaces.setgroups_denied(spec, host))
 
 
 def _environment(spec: Spec) -> tuple[str, ...]:

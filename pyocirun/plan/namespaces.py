@@ -65,6 +65,7 @@ def enter(spec: Spec, host: Host, request: Request, stages: Stages) -> list[ops.
     return [
         ops.Clone(stages.first, dict(request.cgroup_paths).get("", "")),
         *join_cgroups(request.cgroup_paths, charged=False),
+        ops.Affinity(optional=True),
         *(_one_process(spec, stages) if stages.second is None else _two(spec, host, stages)),
         *_own(spec, request),
     ]

@@ -34,6 +34,7 @@ COPY_MODE = 16
 PROC_ONLY = 32
 IN_PROC = 64
 HOOK_IN_ROOT = 1
+AFFINITY_OPTIONAL = 1
 
 PROC_FILES = frozenset(
     ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo")
@@ -87,6 +88,11 @@ WIRE: tuple[tuple[str, str], ...] = (
     ("hook", "saauu"),
     ("exec", "aa"),
     ("finish", ""),
+    ("affinity", "nu"),
+    ("scheduler", "uuuuuuu"),
+    ("io_priority", "u"),
+    ("personality", "u"),
+    ("memory_policy", "un"),
 )
 """nsexec's operations, in the order of their codes, with the kinds of their fields; csrc/plan.h has the same table."""
 
@@ -849,6 +855,84 @@ class Exec(Op):
         return (self.args, self.env)
 
 
+class Affinity(Op):
+    """sched_setaffinity(2). cpus: numbers, () for each that the cpuset allows.  optional: a refusal is a warning."""
+
+    wire = "affinity"
+    cpus: tuple[int, ...] = ()
+    optional: bool = False
+
+    def describe(self) -> str:
+        return f"run on CPUs {','.join(map(str, self.cpus))}" if self.cpus else "run on every CPU of the cpuset"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (_bit_words(self.cpus), AFFINITY_OPTIONAL if self.optional else 0)
+
+
+class SetScheduler(Op):
+    """sched_setattr(2). policy, flags: its numbers, text their names.  runtime, deadline, period: nanoseconds."""
+
+    wire = "scheduler"
+    text: str
+    policy: int
+    flags: int = 0
+    nice: int = 0
+    priority: int = 0
+    runtime: int = 0
+    deadline: int = 0
+    period: int = 0
+
+    def describe(self) -> str:
+        return f"set scheduler {self.text}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        times = (self.runtime, self.deadline, self.period)
+        return (self.policy, self.flags, self.nice & NO_SLOT, self.priority & NO_SLOT, *times)
+
+
+class SetIOPriority(Op):
+    """ioprio_set(2). value: class and level."""
+
+    wire = "io_priority"
+    text: str
+    value: int
+
+    def describe(self) -> str:
+        return f"set I/O priority {self.text}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.value,)
+
+
+class SetPersonality(Op):
+    """personality(2)"""
+
+    wire = "personality"
+    domain: str
+    value: int
+
+    def describe(self) -> str:
+        return f"set personality {self.domain}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.value,)
+
+
+class SetMemoryPolicy(Op):
+    """set_mempolicy(2). mode: with the flags.  nodes: numbers."""
+
+    wire = "memory_policy"
+    text: str
+    mode: int
+    nodes: tuple[int, ...] = ()
+
+    def describe(self) -> str:
+        return f"set memory policy {self.text}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.mode, _bit_words(self.nodes))
+
+
 class Finish(_Plain):
     """The end of a plan that starts no process."""
 
@@ -890,6 +974,14 @@ def propagation_name(flags: int) -> str:
 def _options(flags: int, data: str) -> str:
     shown = ",".join([*flag_names(flags), data] if data else flag_names(flags))
     return f" ({shown})" if shown else ""
+
+
+def _bit_words(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """A mask with these bits, as 64-bit words from the lowest up."""
+    words = [0] * (max(numbers) // 64 + 1 if numbers else 0)
+    for number in numbers:
+        words[number // 64] |= 1 << number % 64
+    return tuple(words)
 
 
 def _limit(value: int) -> str:

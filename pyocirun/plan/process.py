@@ -7,14 +7,18 @@ from pyocirun.plan import ops
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyocirun.spec.config import Spec
+    from pyocirun.spec.linux import Linux
     from pyocirun.spec.process import Capabilities, Process, Rlimit
 
 DEFAULT_UMASK = 0o022
 FEW_FILES = 64
 
 
-def identity(process: Process, *, keep_groups: bool = False) -> list[ops.Op]:
+def identity(process: Process, linux: Linux, *, keep_groups: bool = False) -> list[ops.Op]:
     """From root in the container's namespaces to the process's own ids and capabilities, and to its program.
+
+    What takes privilege comes before the change of user.
 
     The directory is tried with both: one may see what the other cannot (NFS with root squashed, or mode 0700).
     """
@@ -26,6 +30,7 @@ def identity(process: Process, *, keep_groups: bool = False) -> list[ops.Op]:
     elif rlimits(process):
         plan.append(ops.Sync("rlimits"))
     plan.append(ops.StdioOwner(user.uid))
+    plan += _execution(process, linux)
     if process.no_new_privileges:
         plan.append(ops.NoNewPrivs())
     if process.capabilities is not None:
@@ -36,6 +41,14 @@ def identity(process: Process, *, keep_groups: bool = False) -> list[ops.Op]:
         plan += _capabilities(process.capabilities)
     plan += [ops.Cwd(process.cwd), ops.Resolve(process.args[0], search_path(process))]
     return [*plan, *[op for op in _rlimits(process) if type(op) is ops.LowerRlimit]]
+
+
+def _execution(process: Process, linux: Linux) -> list[ops.Op]:
+    if not (process.scheduler or process.io_priority or linux.personality or linux.memory_policy):
+        return []
+    from pyocirun.plan.scheduling import domain, scheduling
+
+    return [*scheduling(process), *domain(linux)]
 
 
 def rlimits(process: Process) -> list[ops.Op]:
@@ -70,13 +83,18 @@ def search_path(process: Process) -> str:
     return ""
 
 
-def unknown_capabilities(process: Process) -> list[str]:
-    """Names in the five sets that no kernel has: worth a warning, no failure."""
-    sets = process.capabilities
-    if sets is None:
-        return []
-    named = [name for field in type(sets)._fields for name in getattr(sets, field) or ()]
-    return list(dict.fromkeys(mask(named)[1]))
+def warnings(spec: Spec) -> list[str]:
+    """What the configuration asks for that is passed over, and what it leaves to chance: worth a line, no failure."""
+    texts: list[str] = []
+    sets = spec.process.capabilities if spec.process is not None else None
+    if sets is not None:
+        named = [name for field in type(sets)._fields for name in getattr(sets, field) or ()]
+        texts += [f"unknown capability {name} is ignored" for name in dict.fromkeys(mask(named)[1])]
+    elif spec.process is not None:
+        texts.append("/process/capabilities is absent: the process keeps the capabilities of the runtime")
+    if spec.linux.personality is not None:
+        texts += [f"personality flag {flag} is ignored: none is known" for flag in spec.linux.personality.flags]
+    return texts
 
 
 def _rlimits(process: Process) -> list[ops.SetRlimit]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pyocirun.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER
 from pyocirun.plan import ops, process
 from pyocirun.plan.namespaces import join_cgroups
+from pyocirun.spec.linux import Linux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyocirun.spec.process import Process
+
+DEFAULT = Linux()
+"""A container whose section says nothing that concerns its later processes."""
 
 
 def build(
@@ -16,6 +20,7 @@ def build(
     id: str,
     namespaces: int,
     *,
+    linux: Linux = DEFAULT,
     cgroups: tuple[tuple[str, str], ...] = (),
     preserve_fds: int = 0,
     no_new_keyring: bool = False,
@@ -23,10 +28,12 @@ def build(
 ) -> ops.Plan:
     """The plan that starts `wanted` in a container. namespaces: CLONE_NEW* of those in which init is not where we are.
 
+    linux: the container's own section, as far as it is for all of its processes.
     cgroups: (controller, directory) to join; memory and pids come last. Nothing of ours can be traced from inside:
     undumpable comes before the first namespace of the container.
     """
-    plan: list[ops.Op] = [ops.Clone(0, dict(cgroups).get("", "")), *join_cgroups(cgroups, charged=False)]
+    before, after = _affinity(wanted)
+    plan = [ops.Clone(0, dict(cgroups).get("", "")), *before, *join_cgroups(cgroups, charged=False), *after]
     if wanted.oom_score_adj is not None:
         plan.append(ops.OomScoreAdj(str(wanted.oom_score_adj)))
     plan.append(ops.Undumpable())
@@ -38,7 +45,16 @@ def build(
     if not no_new_keyring:
         plan.append(ops.Keyring(f"_ses.{id}"))
     root = ops.Chroot("/") if namespaces & CLONE_NEWNS else ops.EnterRoot()
-    plan += [root, ops.ReopenNull(), *process.identity(wanted, keep_groups=keep_groups)]
+    plan += [root, ops.ReopenNull(), *process.identity(wanted, linux, keep_groups=keep_groups)]
     plan += join_cgroups(cgroups, charged=True)
     end = [ops.Sync("created"), ops.Sync("exec"), ops.Exec(wanted.args, process.environment(wanted))]
     return ops.Plan((*plan, *end), preserve_fds)
+
+
+def _affinity(wanted: Process) -> tuple[list[ops.Op], list[ops.Op]]:
+    """CPUs before the cgroup is joined, and afterwards. Spec: config.md#linux-process, execCPUAffinity"""
+    if wanted.exec_cpu_affinity is None:
+        return [], [ops.Affinity(optional=True)]
+    from pyocirun.plan.scheduling import final_affinity, initial_affinity
+
+    return initial_affinity(wanted.exec_cpu_affinity), final_affinity(wanted.exec_cpu_affinity)

@@ -174,6 +174,14 @@ def _hint(op: ops.Op, number: int) -> str:
         return f"does {op.source} exist on the host?"
     if type(op) is ops.Bind and number == errno.EPERM:
         return "a user namespace may not take away ro, nosuid, nodev or noexec from what the host mounted so"
+    if type(op) is ops.SetScheduler and number == errno.EPERM:
+        if op.text.startswith("SCHED_DEADLINE"):
+            return "this takes CAP_SYS_NICE, and every CPU of the machine in the cpuset"
+        return "this takes CAP_SYS_NICE, and on some kernels with cgroup v1 linux.resources.cpu.realtimeRuntime"
+    if type(op) is ops.SetScheduler and number == errno.EINVAL:
+        return "sched_setattr(2) tells what values go together"
+    if type(op) is ops.SetIOPriority and number == errno.EPERM:
+        return "the real-time class takes CAP_SYS_NICE or CAP_SYS_ADMIN"
     if type(op) is ops.PivotRoot and number == errno.EINVAL:
         return "is the root a ramfs? then --no-pivot helps"
     if number == errno.ELOOP:

@@ -11,6 +11,7 @@ from pyocirun.linux.idmap import IDMapping
 from pyocirun.linux.mounts import MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE
 from pyocirun.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS
 from pyocirun.plan.ops import (
+    Affinity,
     Attributes,
     BecomeRoot,
     Bind,
@@ -63,14 +64,12 @@ from pyocirun.spec.config import Root
 from pyocirun.spec.hooks import Hook, Hooks
 from pyocirun.spec.linux import (
     IntelRdt,
-    MemoryPolicy,
     Namespace,
     NetDevice,
-    Personality,
     TimeOffset,
 )
 from pyocirun.spec.mounts import Mount as SpecMount
-from pyocirun.spec.process import Capabilities, IOPriority, Rlimit, Scheduler, User
+from pyocirun.spec.process import Capabilities, Rlimit, User
 from pyocirun.spec.resources import parse_resources
 from pyocirun.spec.seccomp import parse_seccomp
 from tests.support import (
@@ -101,6 +100,7 @@ def test_minimal_plan_in_order() -> None:
     order = [type(op) for op in plan.ops if type(op).__name__ not in ("Node", "Symlink")]
     assert order == [
         Clone,
+        Affinity,
         Undumpable,
         Propagation,
         Rootfs,
@@ -619,8 +619,6 @@ SECCOMP = parse_seccomp({"defaultAction": "SCMP_ACT_ALLOW"}, "/linux/seccomp")
     [
         ("/linux/seccomp", {"seccomp": SECCOMP}),
         ("/linux/intelRdt", {"intel_rdt": IntelRdt("x")}),
-        ("/linux/memoryPolicy", {"memory_policy": MemoryPolicy("MPOL_LOCAL")}),
-        ("/linux/personality", {"personality": Personality("LINUX32")}),
         ("/linux/mountLabel", {"mount_label": "label"}),
         ("/linux/netDevices", {"net_devices": {"eth0": NetDevice()}}),
         ("/linux/timeOffsets", {"time_offsets": {"boottime": TimeOffset(1)}}),
@@ -628,8 +626,6 @@ SECCOMP = parse_seccomp({"defaultAction": "SCMP_ACT_ALLOW"}, "/linux/seccomp")
         ("/process/terminal", {"process": minimal_process(terminal=True)}),
         ("/process/apparmorProfile", {"process": minimal_process(apparmor_profile="x")}),
         ("/process/selinuxLabel", {"process": minimal_process(selinux_label="x")}),
-        ("/process/scheduler", {"process": minimal_process(scheduler=Scheduler("SCHED_BATCH"))}),
-        ("/process/ioPriority", {"process": minimal_process(io_priority=IOPriority("IOPRIO_CLASS_BE", 4))}),
     ],
 )
 def test_unsupported_field_is_refused_with_its_pointer(pointer: str, fields: dict[str, Any]) -> None:

@@ -72,6 +72,11 @@ EVERY_OP: tuple[Op, ...] = (
     ops.RunHook("createContainer", 0, "/h", ("h", ""), ("A=1",), 30),
     ops.Exec(("sh", "-c", 'echo "\\ \té"'), ("A=1", "B=")),
     ops.Finish(),
+    ops.Affinity((0, 33, 64), True),
+    ops.SetScheduler("SCHED_OTHER", 34, 35, -19, 36, 37, 38, 39),
+    ops.SetIOPriority("IOPRIO_CLASS_BE 1", 40),
+    ops.SetPersonality("LINUX32", 41),
+    ops.SetMemoryPolicy("MPOL_BIND 0-1", 42, (0, 1)),
 )
 """One of each, at least, with values that are all different."""
 

@@ -6,9 +6,10 @@ import pytest
 
 from pyocirun.linux.namespaces import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER
 from pyocirun.plan import ops, tenant
-from pyocirun.plan.process import environment, identity, rlimits, search_path, unknown_capabilities
+from pyocirun.plan.process import environment, identity, rlimits, search_path, warnings
+from pyocirun.spec.linux import Linux, Personality
 from pyocirun.spec.process import Capabilities, Rlimit, User
-from tests.support import every, minimal_process, only, where
+from tests.support import every, minimal_process, minimal_spec, only, where
 
 ALL = 2**64 - 1
 
@@ -51,25 +52,25 @@ def test_rlimits_are_numbers_of_the_kernel() -> None:
 
 
 def test_limit_that_would_hamper_the_set_up_is_lowered_at_its_end() -> None:
-    steps = identity(minimal_process(rlimits=(Rlimit("RLIMIT_NOFILE", 3, 65),)))
+    steps = identity(minimal_process(rlimits=(Rlimit("RLIMIT_NOFILE", 3, 65),)), Linux())
 
     assert steps[-1] == ops.LowerRlimit("RLIMIT_NOFILE", 7, 3, 65)
 
 
 def test_umask_defaults_to_0022() -> None:
-    steps = identity(minimal_process())
+    steps = identity(minimal_process(), Linux())
 
     assert only(steps, ops.Umask).mask == 0o022
 
 
 def test_umask_zero_is_a_umask() -> None:
-    steps = identity(minimal_process(user=User(umask=0)))
+    steps = identity(minimal_process(user=User(umask=0)), Linux())
 
     assert only(steps, ops.Umask).mask == 0
 
 
 def test_user_and_groups() -> None:
-    steps = identity(minimal_process(user=User(1, 2, None, (3, 4))))
+    steps = identity(minimal_process(user=User(1, 2, None, (3, 4))), Linux())
 
     assert only(steps, ops.SetUser) == ops.SetUser(1, 2, (3, 4))
     assert only(steps, ops.StdioOwner) == ops.StdioOwner(1)
@@ -80,7 +81,7 @@ def test_capabilities_become_masks() -> None:
         ("CAP_CHOWN", "CAP_KILL"), ("CAP_CHOWN",), ("CAP_KILL",), ("CAP_CHOWN", "CAP_KILL"), ("CAP_KILL",)
     )
 
-    steps = identity(minimal_process(capabilities=sets))
+    steps = identity(minimal_process(capabilities=sets), Linux())
 
     assert only(steps, ops.SetBounding).mask == 0b100001
     assert only(steps, ops.SetCapabilities) == ops.SetCapabilities(0b000001, 0b100001, 0b100000)
@@ -88,13 +89,13 @@ def test_capabilities_become_masks() -> None:
 
 
 def test_capabilities_that_are_absent_are_left_as_they_are() -> None:
-    steps = identity(minimal_process(capabilities=None))
+    steps = identity(minimal_process(capabilities=None), Linux())
 
     assert not [op for op in steps if isinstance(op, (ops.SetBounding, ops.SetCapabilities, ops.SetAmbient))]
 
 
 def test_empty_capabilities_drop_all() -> None:
-    steps = identity(minimal_process(capabilities=Capabilities()))
+    steps = identity(minimal_process(capabilities=Capabilities()), Linux())
 
     assert only(steps, ops.SetBounding).mask == 0
     assert only(steps, ops.SetCapabilities) == ops.SetCapabilities(0, 0, 0)
@@ -105,7 +106,7 @@ def test_ambient_is_no_more_than_permitted_and_inheritable() -> None:
         permitted=("CAP_KILL", "CAP_CHOWN"), inheritable=("CAP_KILL",), ambient=("CAP_KILL", "CAP_CHOWN")
     )
 
-    steps = identity(minimal_process(capabilities=sets))
+    steps = identity(minimal_process(capabilities=sets), Linux())
 
     assert only(steps, ops.SetAmbient).mask == 0b100000
 
@@ -113,11 +114,23 @@ def test_ambient_is_no_more_than_permitted_and_inheritable() -> None:
 def test_unknown_capabilities_are_named_once() -> None:
     sets = Capabilities(("CAP_KILL", "CAP_X"), ("CAP_X", "CAP_Y"))
 
-    assert unknown_capabilities(minimal_process(capabilities=sets)) == ["CAP_X", "CAP_Y"]
+    told = warnings(minimal_spec(process=minimal_process(capabilities=sets)))
+
+    assert told == ["unknown capability CAP_X is ignored", "unknown capability CAP_Y is ignored"]
+
+
+def test_capabilities_that_are_absent_are_worth_a_warning() -> None:
+    assert any("capabilities is absent" in text for text in warnings(minimal_spec()))
+
+
+def test_flags_of_a_personality_are_worth_a_warning() -> None:
+    spec = minimal_spec(process=None, personality=Personality("LINUX", ("SHORT_INODE",)))
+
+    assert warnings(spec) == ["personality flag SHORT_INODE is ignored: none is known"]
 
 
 def test_no_new_privileges_comes_before_the_user() -> None:
-    steps = identity(minimal_process(no_new_privileges=True))
+    steps = identity(minimal_process(no_new_privileges=True), Linux())
 
     kinds = [type(op) for op in steps]
     assert kinds.index(ops.NoNewPrivs) < kinds.index(ops.SetUser)
@@ -135,7 +148,7 @@ def test_tenant_in_order() -> None:
     )
 
     assert [type(op).__name__ for op in plan.ops] == [
-        *("Clone", "JoinCgroup", "OomScoreAdj", "Undumpable", "JoinContainer", "Fork", "Keyring"),
+        *("Clone", "JoinCgroup", "Affinity", "OomScoreAdj", "Undumpable", "JoinContainer", "Fork", "Keyring"),
         *("Chroot", "ReopenNull", "Session", "Umask", "StdioOwner", "Cwd", "SetUser", "Cwd", "Resolve", "JoinCgroup"),
         *("Sync", "Sync", "Exec"),
     ]
