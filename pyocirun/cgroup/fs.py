@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Set
 
+    from pyocirun.cgroup.events import Notices
+    from pyocirun.cgroup.stats import Stats
     from pyocirun.cgroup.v1 import Now, Write
     from pyocirun.spec.resources import Resources
 
@@ -172,6 +174,27 @@ class V1Manager:
                 return 0
             raise _failed(error, "cannot read", f"{directory}/memory.oom_control", "memory") from error
         return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+    def stats(self) -> Stats:
+        from pyocirun.cgroup.stats import read_v1
+
+        return read_v1(self._paths)
+
+    def oom_notices(self) -> Notices:
+        from pyocirun.cgroup.events import oom_v1
+
+        return oom_v1(self._needed("memory"))
+
+    def pressure_notices(self, level: str) -> Notices:
+        from pyocirun.cgroup.events import pressure_v1
+
+        return pressure_v1(self._needed("memory"), level)
+
+    def _needed(self, controller: str) -> str:
+        """The directory of a controller that there is nothing without."""
+        if not self.path(controller):
+            raise CgroupError(f"the container has no cgroup of the {controller} controller", controller=controller)
+        return self.path(controller)
 
     def _directories(self, controllers: Set[str] | None = None) -> Iterator[tuple[str, str]]:
         """(controller, directory), each directory once: those of some controllers, or all."""
@@ -399,6 +422,15 @@ class NullManager:
 
     def oom_kill_count(self) -> int:
         return 0
+
+    def stats(self) -> Stats:
+        raise CgroupError("there are no statistics: the cgroup driver is none")
+
+    def oom_notices(self) -> Notices:
+        raise CgroupError("there are no notices: the cgroup driver is none", controller="memory")
+
+    def pressure_notices(self, level: str) -> Notices:
+        return self.oom_notices()
 
 
 _HINTS: dict[tuple[str, int], str] = {

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Set
     from typing import Protocol
 
+    from pyocirun.cgroup.events import Notices
+    from pyocirun.cgroup.stats import Stats
     from pyocirun.cgroup.v1 import Write
     from pyocirun.linux.host import Host
     from pyocirun.spec.resources import Resources
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
         """One container's cgroup, in all hierarchies. The names are libcontainer's where it has the method.
 
         Methods raise CgroupError. A manager keeps nothing but its paths, so it can be made anew from saved ones.
-        Statistics are read elsewhere, from `paths`.
         """
 
         @property
@@ -43,7 +44,10 @@ if TYPE_CHECKING:
             """Write to the cgroup's files."""
 
         def set(self, resources: Resources) -> None:
-            """Change the limits of a cgroup that is in use; what `resources` does not name stays."""
+            """Change the limits of a cgroup that is in use; what `resources` does not name stays.
+
+            If one cannot be written, all have their old values back.
+            """
 
         def join(self, pid: int, controllers: Set[str] | None = None) -> None:
             """Move a process into the cgroup, in the hierarchies of these controllers; None: in all."""
@@ -77,6 +81,15 @@ if TYPE_CHECKING:
 
         def oom_kill_count(self) -> int:
             """How many processes the kernel killed here for lack of memory."""
+
+        def stats(self) -> Stats:
+            """What the processes in the cgroup use, and have used. (libcontainer: GetStats)"""
+
+        def oom_notices(self) -> Notices:
+            """Notices of processes that the kernel kills for lack of memory, from now on."""
+
+        def pressure_notices(self, level: str) -> Notices:
+            """Notices of memory pressure at "low", "medium" or "critical", from now on."""
 
 
 def select(host: Host, driver: str, paths: dict[str, str], *, lenient: bool = False) -> Manager:

@@ -1,0 +1,135 @@
+"""events: readings, and processes killed for lack of memory."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from integration.harness import Bundle, Runtime, cgroup_of, eventually, only, requires
+
+pytestmark = requires("root", "cgroup1")
+
+
+def stats(runtime: Runtime, id: str, *options: str) -> dict[str, Any]:
+    (line,) = runtime("events", "--stats", *options, id).ok().stdout.splitlines()
+    event = json.loads(line)
+    assert (event["type"], event["id"]) == ("stats", id)
+    data: dict[str, Any] = event["data"]
+    return data
+
+
+def number(runtime: Runtime, id: str, controller: str, file: str) -> int:
+    return int((cgroup_of(runtime.pid(id), controller) / file).read_text())
+
+
+def events(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_limits_and_usage_are_those_of_the_cgroup(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.linux["resources"] |= {"memory": {"limit": 64 << 20}, "pids": {"limit": 7}}
+    id = runtime.running(bundle)
+
+    data = stats(runtime, id)
+
+    assert data["memory"]["usage"]["limit"] == 64 << 20
+    assert data["memory"]["raw"]["hierarchical_memory_limit"] == 64 << 20
+    assert data["pids"] == {"current": 1, "limit": 7}
+    assert len(data["cpu"]["usage"]["percpu"]) >= 1
+    # What the set-up cost is given back with delay, so the two may differ at first.
+    eventually(
+        lambda: stats(runtime, id)["memory"]["usage"]["usage"] == number(runtime, id, "memory", "memory.usage_in_bytes")
+    )
+    eventually(lambda: stats(runtime, id)["cpu"]["usage"]["total"] == number(runtime, id, "cpuacct", "cpuacct.usage"))
+
+
+def test_the_keys_are_the_ones_that_callers_know(runtime: Runtime, bundle: Bundle) -> None:
+    id = runtime.running(bundle)
+
+    data = stats(runtime, id)
+
+    assert set(data) == {
+        *("cpu", "cpuset", "memory", "pids", "blkio"),
+        *("hugetlb", "intel_rdt", "network_interfaces"),
+    }
+    assert set(data["memory"]) - {"cache", "psi"} == {"usage", "swap", "kernel", "kernelTCP", "raw"}
+    assert set(data["cpu"]) - {"psi"} == {"usage", "throttling"}
+    assert data["cpuset"]["cpus"][0] == 0
+    assert "limit" not in data["pids"]
+
+
+def test_throttling_is_counted(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.linux["resources"]["cpu"] = {"quota": 5000, "period": 100000}
+    id = runtime.running(bundle, "/bin/sh", "-c", "while :; do :; done")
+
+    throttling = eventually(
+        lambda: found if "throttledPeriods" in (found := stats(runtime, id)["cpu"]["throttling"]) else {}
+    )
+
+    assert throttling["periods"] >= throttling["throttledPeriods"] > 0
+    assert throttling["throttledTime"] > 0
+
+
+def test_readings_come_at_the_interval_until_the_container_ends(runtime: Runtime, bundle: Bundle) -> None:
+    id = runtime.running(bundle)
+    watching = runtime.spawn("events", "--interval", "100ms", id)
+    eventually(lambda: len(watching.out.read_text().splitlines()) >= 3, "three readings")
+
+    runtime.stop(id)
+    runtime.delete(id).ok()
+
+    assert watching.wait().status == 0
+    assert {event["type"] for event in events(watching.out)} == {"stats"}
+    assert time.monotonic() - watching.began >= 0.3
+
+
+@pytest.mark.parametrize(("interval", "text"), [("0s", "interval must be greater than 0"), ("-1s", "greater than 0")])
+def test_an_interval_of_nothing_is_refused(runtime: Runtime, bundle: Bundle, interval: str, text: str) -> None:
+    id = runtime.running(bundle)
+
+    runtime("events", f"--interval={interval}", id).fails(text)
+
+
+def test_a_stopped_container_has_no_events(runtime: Runtime, bundle: Bundle) -> None:
+    id = runtime.running(bundle)
+    runtime.stop(id)
+
+    runtime("events", "--stats", id).fails(f"container with id {id} is not running")
+
+
+def test_an_unknown_container_has_none_either(runtime: Runtime) -> None:
+    runtime("events", "--stats", "nobody").fails("container does not exist")
+
+
+@requires("busybox")
+def test_a_kill_for_lack_of_memory_is_told(runtime: Runtime, bundle: Bundle) -> None:
+    memory = {"limit": 16 << 20, "swap": 16 << 20}
+    if not Path("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists():
+        del memory["swap"]
+    bundle.linux["resources"]["memory"] = memory
+    id = runtime.running(bundle, "/bin/sh", "-c", "while :; do sleep 1; done")
+    watching = runtime.spawn("events", "--interval", "60s", id)
+    time.sleep(0.5)  # nothing tells that it watches by now
+
+    runtime.exec(id, "alloc", "64")
+
+    eventually(lambda: watching.out.read_text(), "an event")
+    assert events(watching.out)[0] == {"type": "oom", "id": id}
+    runtime.stop(id)
+    runtime.delete(id).ok()
+    assert watching.wait().status == 0
+
+
+@only("pyocirun")
+def test_counters_beyond_those_of_runc(runtime: Runtime, bundle: Bundle) -> None:
+    id = runtime.running(bundle)
+
+    data = stats(runtime, id, "--full")
+
+    assert data["memory"]["events"] == {"oom_kill": 0}
+    assert data["cpu"]["burst"] == {"periods": 0, "time": 0}
+    assert data["memory"]["numa"]["total"]["N0"] >= 0
