@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pyocirun.cgroup.events import Notices
     from pyocirun.cgroup.manager import Manager
+    from pyocirun.cgroup.stats import Stats
+    from pyocirun.container.events import Events
     from pyocirun.container.state import Directory, State
     from pyocirun.spec.config import Spec
     from pyocirun.spec.hooks import Hook
@@ -177,6 +180,60 @@ class Container:
         if signal == SIGKILL and self._frozen():
             self.manager.thaw()
 
+    def pause(self) -> None:
+        """Freeze every process of the container; returns when all stand still.
+
+        Raises StateError unless it is created or running, CgroupError.
+        """
+        with self._locked():
+            status = self.status
+            if status == "paused":
+                raise StateError(f"container {self.id!r}: container paused", id=self.id, status=status)
+            if status not in ("created", "running"):
+                text = f"container {self.id!r}: container not running or created: {status}"
+                raise StateError(text, id=self.id, status=status)
+            self.manager.freeze()
+
+    def resume(self) -> None:
+        """Let the processes of a paused container go on. Raises StateError "container not paused", CgroupError."""
+        with self._locked():
+            status = self.status
+            if status != "paused":
+                raise StateError(f"container {self.id!r}: container not paused", id=self.id, status=status)
+            self.manager.thaw()
+
+    def stats(self) -> Stats:
+        """What the container uses, and has used. Raises StateError if it has stopped, CgroupError."""
+        self._refuse_stopped()
+        return self.manager.stats()
+
+    def events(self, interval: float | None = 5.0) -> Events:
+        """What happens from now on until the container ends: an iterator, and an asynchronous one.
+
+        interval: seconds between readings, None for none.  Raises StateError if it has stopped, CgroupError.
+        """
+        from pyocirun.container.events import Events
+        from pyocirun.errors import UsageError
+
+        if interval is not None and interval <= 0:
+            raise UsageError("the interval of events must be greater than 0")
+        self._refuse_stopped()
+        assert self.init is not None
+        return Events(self.id, self.manager, self.init, interval, self._warn)
+
+    def notify_oom(self) -> Notices:
+        """A notice for each process that the kernel kills for lack of memory. Raises StateError, CgroupError."""
+        self._refuse_stopped()
+        return self.manager.oom_notices()
+
+    def notify_memory_pressure(self, level: str = "medium") -> Notices:
+        """Notices of memory pressure: "low", "medium" or "critical". Raises StateError, CgroupError.
+
+        low: memory is reclaimed.  medium: the container waits for it.  critical: the kernel is about to kill.
+        """
+        self._refuse_stopped()
+        return self.manager.pressure_notices(level)
+
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end of init: see Process.wait."""
         if self.init is None:
@@ -306,6 +363,11 @@ class Container:
         if status == "paused" and not ignore_paused:
             text = "cannot exec in a paused container (use --ignore-paused to override)"
             raise StateError(text, id=self.id, status=status)
+
+    def _refuse_stopped(self) -> None:
+        status = self.status
+        if status in ("stopped", "creating"):
+            raise StateError(f"container with id {self.id} is not running", id=self.id, status=status)
 
     def _not_running(self) -> StateError:
         return StateError(f"container {self.id!r}: container not running", id=self.id, status="stopped")
