@@ -92,6 +92,18 @@ COMMANDS: dict[str, Command] = {
         False,
         (("force", "f", "flag", "", "kill the container first if it still runs", None),),
     ),
+    "events": (
+        "<container-id>",
+        "print what happens to a container, and what it uses, as lines of JSON",
+        1,
+        1,
+        False,
+        (
+            ("interval", "", "str", "DURATION", "time between two readings, such as 500ms or 1m30s", "5s"),
+            ("stats", "", "flag", "", "print one reading and leave", None),
+            ("full", "", "flag", "", "with counters that runc does not have", None),
+        ),
+    ),
     "exec": (
         "<container-id> [<command> [<argument>...]]",
         "run one more process in a container",
@@ -153,6 +165,16 @@ COMMANDS: dict[str, Command] = {
             ("quiet", "q", "flag", "", "print ids only", None),
         ),
     ),
+    "pause": ("<container-id>", "freeze all processes of a container", 1, 1, False, ()),
+    "ps": (
+        "<container-id> [<ps-option>...]",
+        "list the processes of a container",
+        1,
+        -1,
+        True,
+        (("format", "f", "str", "FORMAT", "table (of the host's ps) or json (process ids)", "table"),),
+    ),
+    "resume": ("<container-id>", "let the processes of a paused container go on", 1, 1, False, ()),
     "run": (
         "<container-id>",
         "create and start a container, and wait for it",
