@@ -18,7 +18,17 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 CSRC = ROOT / "csrc"
-NSEXEC_SOURCES = ["nsexec.c", "wire.c", "msg.c", "op_ns.c", "op_fs.c", "op_process.c", "op_sched.c", "op_exec.c"]
+NSEXEC_SOURCES = [
+    "nsexec.c",
+    "wire.c",
+    "msg.c",
+    "op_ns.c",
+    "op_fs.c",
+    "op_process.c",
+    "op_sched.c",
+    "op_lsm.c",
+    "op_exec.c",
+]
 FREESTANDING = [
     "-std=gnu17",
     "-O2",

@@ -156,7 +156,8 @@ int wait_at_gate(struct run *r)
 	close_fd(&r->root);
 	close_fd(&r->null);
 	close_fd(&r->covered);
-	r->root = r->null = r->covered = -1;
+	close_fd(&r->proc);
+	r->root = r->null = r->covered = r->proc = -1;
 	r->gate = r->slots[r->plan.header.gate_slot];
 	for (uint32_t i = 0; i < r->slot_count; i++)
 		if (r->slots[i] != r->gate && r->slots[i] != r->slots[r->plan.header.report_slot] &&

@@ -158,6 +158,7 @@ void start(const long *stack)
 			   .gate = -1,
 			   .root = -1,
 			   .null = -1,
+			   .proc = -1,
 			   .covered = -1,
 			   .state_fd = -1 };
 	struct run *r = &run;

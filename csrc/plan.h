@@ -77,7 +77,9 @@
 	OP(SCHEDULER, scheduler, "uuuuuuu")         \
 	OP(IO_PRIORITY, io_priority, "u")           \
 	OP(PERSONALITY, personality, "u")           \
-	OP(MEMORY_POLICY, memory_policy, "un")
+	OP(MEMORY_POLICY, memory_policy, "un")      \
+	OP(PRIVATE_PROC, private_proc, "")          \
+	OP(ATTRIBUTE, attribute, "sss")
 
 enum op_code {
 #define OP(code, name, signature) OP_##code,

@@ -33,6 +33,7 @@ struct run {
 	int gate;
 	int root;    /* the container's root directory */
 	int null;    /* verified /dev/null of the container, for masks; -1: not opened yet */
+	int proc;    /* a procfs of our own, for the labels of security modules; -1: not wanted */
 	int covered; /* an empty read-only directory, mounted as the first mask of one; -1: none yet */
 	int first_fd; /* of those that belong to nsexec and not to the container */
 	int undumpable;

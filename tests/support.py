@@ -130,6 +130,7 @@ def host_from(document: dict[str, Any]) -> Host:
     fields["hierarchies"] = tuple(_hierarchy(item) for item in fields["hierarchies"])
     fields["unified"] = None if fields["unified"] is None else _hierarchy(fields["unified"])
     fields["namespaces"] = tuple((type, inode) for type, inode in fields["namespaces"])
+    fields["security_modules"] = tuple(fields.get("security_modules", ()))
     fields["mountpoints"] = tuple(fields["mountpoints"])
     return Host(**fields)
 

@@ -43,9 +43,6 @@ def run(call: Call, session: Session) -> int:
 def _request(call: Call) -> dict[str, Any]:
     """The arguments of Container.exec that the command line asks for. Raises UsageError, Error."""
     flags, args = call.flags, call.args[1:]
-    for name in ("process-label", "apparmor"):
-        if flags[name]:
-            raise UsageError(f"--{name} is not supported yet")
     if flags["preserve-fds"] < 0:
         raise UsageError("--preserve-fds must not be negative")
     common = {
@@ -66,6 +63,8 @@ def _request(call: Call) -> dict[str, Any]:
         "additional_gids": [_id(gid, "additional gid") for gid in flags["additional-gids"]] or None,
         "capabilities": flags["cap"],
         "no_new_privileges": flags["no-new-privs"],
+        "apparmor_profile": flags["apparmor"] or None,
+        "selinux_label": flags["process-label"] or None,
         "tty": flags["tty"],
         **common,
     }

@@ -134,6 +134,8 @@ class Container:
         additional_gids: list[int] | None = None,
         capabilities: list[str] | tuple[str, ...] = (),
         no_new_privileges: bool = False,
+        apparmor_profile: str | None = None,
+        selinux_label: str | None = None,
         tty: bool = False,
         stdin: int | None = None,
         stdout: int | None = None,
@@ -155,7 +157,18 @@ class Container:
         check_preserved(preserve_fds)
         self._refuse_exec(ignore_paused)
         wanted = tenant.wanted_process(
-            self, process, args, env, cwd, user, additional_gids, capabilities, no_new_privileges, tty
+            self,
+            process,
+            args,
+            env,
+            cwd,
+            user,
+            additional_gids,
+            capabilities,
+            no_new_privileges,
+            apparmor_profile,
+            selinux_label,
+            tty,
         )
         stdio = (0 if stdin is None else stdin, 1 if stdout is None else stdout, 2 if stderr is None else stderr)
         return tenant.start(self, wanted, stdio, preserve_fds, cgroup)

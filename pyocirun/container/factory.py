@@ -215,7 +215,9 @@ class Factory:
 
         absolute, data, spec = read_bundle(bundle or ".", config)
         if host is None:
-            host = probe(whole=bool(spec.linux.sysctl or spec.linux.rootfs_propagation))
+            process = spec.process
+            labelled = process is not None and bool(process.apparmor_profile or process.selinux_label)
+            host = probe(whole=bool(spec.linux.sysctl or spec.linux.rootfs_propagation), security=labelled)
         request = Request(
             id,
             absolute,
@@ -274,8 +276,9 @@ class Factory:
 
 def _is_for_all(spec: Spec) -> bool:
     """Whether something in the configuration is for all processes of the container, those of exec among them."""
-    affinity = spec.process.exec_cpu_affinity if spec.process is not None else None
-    return bool(affinity or spec.linux.personality or spec.linux.memory_policy)
+    process = spec.process
+    common = process and (process.exec_cpu_affinity or process.apparmor_profile or process.selinux_label)
+    return bool(common or spec.linux.personality or spec.linux.memory_policy)
 
 
 def rootfs_missing(path: str) -> Error:

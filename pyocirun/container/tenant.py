@@ -39,6 +39,8 @@ def wanted_process(
     additional_gids: list[int] | None,
     capabilities: list[str] | tuple[str, ...],
     no_new_privileges: bool,
+    apparmor_profile: str | None,
+    selinux_label: str | None,
     tty: bool,
 ) -> Process:
     """The process to start: the one given, or the container's own with changes. Raises SpecError."""
@@ -58,7 +60,11 @@ def wanted_process(
         changes["capabilities"] = _more_capabilities(base, tuple(capabilities))
     if no_new_privileges:
         changes["no_new_privileges"] = True
-    return _checked(replace(base, **changes))
+    if apparmor_profile is not None:
+        changes["apparmor_profile"] = apparmor_profile
+    if selinux_label is not None:
+        changes["selinux_label"] = selinux_label
+    return _checked(replace(base, **changes), "/process")
 
 
 def start(
@@ -101,22 +107,27 @@ def start(
 
 
 def _given(container: Container, process: dict[str, Any]) -> Process:
-    """The process of a document; the container's CPU affinity is for those that have none of their own."""
+    """The process of a document; labels and CPU affinity of the container are for those that have none of their own."""
     from pyocirun.spec.bundle import checked
     from pyocirun.spec.process import parse_process
 
     given = checked(process, lambda document: parse_process(document, ""), "process")
     base = container.spec().process if container._state.exec_reads_config else None
-    if base is not None and given.exec_cpu_affinity is None:
-        given = replace(given, exec_cpu_affinity=base.exec_cpu_affinity)
-    return _checked(given)
+    if base is not None:
+        names = ("exec_cpu_affinity", "apparmor_profile", "selinux_label")
+        given = replace(given, **{name: getattr(base, name) for name in names if not getattr(given, name)})
+    return _checked(given, "")
 
 
-def _checked(process: Process) -> Process:
-    """What this version cannot obey is refused."""
-    for name in ("terminal", "apparmor_profile", "selinux_label"):
-        if getattr(process, name):
-            raise SpecError(f"{name.replace('_', ' ')} is not supported yet", pointer="/" + name)
+def _checked(process: Process, at: str) -> Process:
+    """What this version, or this machine, cannot obey is refused. at: JSON pointer of the process."""
+    if process.terminal:
+        raise SpecError("terminal is not supported yet", pointer="/terminal")
+    if process.apparmor_profile or process.selinux_label:
+        from pyocirun.plan.lsm import refuse_absent
+        from pyocirun.spawn.probe import security_modules
+
+        refuse_absent(process, security_modules(), at)
     if not process.cwd.startswith("/"):
         raise SpecError("Cwd must be an absolute path", pointer="/cwd")
     return process

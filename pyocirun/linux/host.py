@@ -27,6 +27,7 @@ class Host(Record):
     hierarchies: cgroup v1 hierarchies, in mount order.  unified: the v2 hierarchy, None if none is mounted.
     cgroup2_only: /sys/fs/cgroup itself is cgroup v2.  namespaces: (type, inode number) of each of the
     caller's namespaces.  mountpoints: all of the caller's, in mount order.
+    security_modules: "apparmor", "selinux", where they are on; () too where nobody asked.
     """
 
     euid: int = 0
@@ -40,3 +41,4 @@ class Host(Record):
     cgroup2_only: bool = False
     namespaces: tuple[tuple[str, int], ...] = ()
     mountpoints: tuple[str, ...] = ()
+    security_modules: tuple[str, ...] = ()

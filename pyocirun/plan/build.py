@@ -36,6 +36,7 @@ def build(spec: Spec, host: Host, request: Request) -> ops.Plan:
     """
     refuse_unsupported(spec)
     namespaces.refuse_unmapped(spec, host)
+    _refuse_absent_modules(spec, host)
     stages = namespaces.stages(spec, host)
     plan = [
         *cgroup(spec, host, request),
@@ -171,13 +172,19 @@ def refuse_unsupported(spec: Spec) -> None:
     if process is not None:
         wanted += [
             ("/process/terminal", process.terminal),
-            ("/process/apparmorProfile", process.apparmor_profile),
-            ("/process/selinuxLabel", process.selinux_label),
         ]
     for pointer, value in wanted:
         if value:
             what = "a time namespace" if pointer == "/linux/namespaces" else pointer.rpartition("/")[2]
             raise SpecError(f"{pointer}: {what} is not supported yet", pointer=pointer)
+
+
+def _refuse_absent_modules(spec: Spec, host: Host) -> None:
+    process = spec.process
+    if process is not None and (process.apparmor_profile or process.selinux_label):
+        from pyocirun.plan.lsm import refuse_absent
+
+        refuse_absent(process, host.security_modules)
 
 
 def _identity(spec: Spec, host: Host) -> list[ops.Op]:

@@ -32,6 +32,7 @@ IDEAL = Host(
         )
     ),
     namespaces=tuple((type, number) for number, type in enumerate(namespaces.FILES, 1)),
+    security_modules=("apparmor", "selinux"),
 )
 """A machine that has everything: what cannot be planned for it cannot be done anywhere."""
 

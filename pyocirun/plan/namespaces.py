@@ -107,8 +107,13 @@ def join_cgroups(paths: tuple[tuple[str, str], ...], *, charged: bool) -> list[o
 def _own(spec: Spec, request: Request) -> list[ops.Op]:
     """What belongs to the new process and its new network namespace."""
     network = spec.linux.namespace("network")
-    keyring: list[ops.Op] = [] if request.no_new_keyring else [ops.Keyring(f"_ses.{request.id}")]
-    return [*keyring, ops.Loopback()] if network is not None and network.path is None else keyring
+    plan: list[ops.Op] = [] if request.no_new_keyring else [ops.Keyring(f"_ses.{request.id}")]
+    process = spec.process
+    if process is not None and (process.apparmor_profile or process.selinux_label):
+        from pyocirun.plan.lsm import keyring
+
+        plan = [ops.PrivateProc(), *[step for op in plan for step in keyring(process, op)]]
+    return [*plan, ops.Loopback()] if network is not None and network.path is None else plan
 
 
 def after_pivot(stages: Stages) -> list[ops.Op]:

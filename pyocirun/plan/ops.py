@@ -93,6 +93,8 @@ WIRE: tuple[tuple[str, str], ...] = (
     ("io_priority", "u"),
     ("personality", "u"),
     ("memory_policy", "un"),
+    ("private_proc", ""),
+    ("attribute", "sss"),
 )
 """nsexec's operations, in the order of their codes, with the kinds of their fields; csrc/plan.h has the same table."""
 
@@ -931,6 +933,66 @@ class SetMemoryPolicy(Op):
 
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
         return (self.mode, _bit_words(self.nodes))
+
+
+class PrivateProc(_Plain):
+    """Get a procfs that nobody else sees, for the operations that write to it."""
+
+    wire = "private_proc"
+    says = "open a procfs of our own"
+
+
+class Attribute(Op):
+    """Write to a file in /proc: path beneath it, older: where kernels have it that lack path, "" if they do not."""
+
+    wire = "attribute"
+    path: str
+    older: str
+    value: str
+
+    def describe(self) -> str:
+        return f"write {self.value!r} to /proc/{self.path}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.path, self.older, self.value)
+
+
+class AppArmorProfile(_Text):
+    """The AppArmor profile that execve(2) changes to."""
+
+    wire = "attribute"
+
+    def describe(self) -> str:
+        return f"apply apparmor profile {self.text}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return ("thread-self/attr/apparmor/exec", "thread-self/attr/exec", f"exec {self.text}")
+
+
+class SelinuxLabel(_Text):
+    """The SELinux label that execve(2) gives."""
+
+    wire = "attribute"
+
+    def describe(self) -> str:
+        return f"apply selinux label {self.text}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return ("thread-self/attr/exec", "", self.text)
+
+
+class KeyringLabel(_Text):
+    """The SELinux label of keyrings made from now on; "" for the usual one."""
+
+    wire = "attribute"
+
+    def describe(self) -> str:
+        return (
+            f"give keyrings the selinux label {self.text}" if self.text else "give keyrings their usual selinux label"
+        )
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return ("thread-self/attr/keycreate", "", self.text or "\n")
 
 
 class Finish(_Plain):

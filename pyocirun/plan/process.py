@@ -31,6 +31,10 @@ def identity(process: Process, linux: Linux, *, keep_groups: bool = False) -> li
         plan.append(ops.Sync("rlimits"))
     plan.append(ops.StdioOwner(user.uid))
     plan += _execution(process, linux)
+    if process.apparmor_profile or process.selinux_label:
+        from pyocirun.plan.lsm import labels
+
+        plan += labels(process)
     if process.no_new_privileges:
         plan.append(ops.NoNewPrivs())
     if process.capabilities is not None:

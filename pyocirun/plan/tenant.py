@@ -37,18 +37,28 @@ def build(
     if wanted.oom_score_adj is not None:
         plan.append(ops.OomScoreAdj(str(wanted.oom_score_adj)))
     plan.append(ops.Undumpable())
+    labelled = bool(wanted.apparmor_profile or wanted.selinux_label)
+    if labelled:
+        plan.append(ops.PrivateProc())
     if namespaces:
         plan.append(ops.JoinContainer(namespaces))
     plan.append(ops.Fork())
     if namespaces & CLONE_NEWUSER:
         plan.append(ops.BecomeRoot(keep_groups))
     if not no_new_keyring:
-        plan.append(ops.Keyring(f"_ses.{id}"))
+        keyring = ops.Keyring(f"_ses.{id}")
+        plan += _labelled_keyring(wanted, keyring) if labelled else [keyring]
     root = ops.Chroot("/") if namespaces & CLONE_NEWNS else ops.EnterRoot()
     plan += [root, ops.ReopenNull(), *process.identity(wanted, linux, keep_groups=keep_groups)]
     plan += join_cgroups(cgroups, charged=True)
     end = [ops.Sync("created"), ops.Sync("exec"), ops.Exec(wanted.args, process.environment(wanted))]
     return ops.Plan((*plan, *end), preserve_fds)
+
+
+def _labelled_keyring(wanted: Process, keyring: ops.Op) -> list[ops.Op]:
+    from pyocirun.plan import lsm
+
+    return lsm.keyring(wanted, keyring)
 
 
 def _affinity(wanted: Process) -> tuple[list[ops.Op], list[ops.Op]]:

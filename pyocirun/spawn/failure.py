@@ -142,6 +142,16 @@ def _oom(op: ops.OomScoreAdj, step: str, number: int) -> tuple[str, str]:
     return text, "lowering it needs CAP_SYS_RESOURCE" if number == errno.EACCES else ""
 
 
+def _apparmor(op: ops.AppArmorProfile, step: str, number: int) -> tuple[str, str]:
+    text = f"unable to apply apparmor profile {op.text!r}: {step}: {words(number)}"
+    return text, "is it loaded? see /sys/kernel/security/apparmor/profiles" if number == errno.ENOENT else ""
+
+
+def _selinux(op: ops.SelinuxLabel, step: str, number: int) -> tuple[str, str]:
+    text = f"unable to apply selinux label {op.text!r}: {step}: {words(number)}"
+    return text, "the loaded policy does not know this label" if number == errno.EINVAL else ""
+
+
 _SPECIAL: dict[type[ops.Op], Callable[..., tuple[str, str]]] = {
     ops.Resolve: _resolve,
     ops.Exec: _exec,
@@ -152,6 +162,8 @@ _SPECIAL: dict[type[ops.Op], Callable[..., tuple[str, str]]] = {
     ops.MaskPath: _mask,
     ops.SetUser: _user,
     ops.OomScoreAdj: _oom,
+    ops.AppArmorProfile: _apparmor,
+    ops.SelinuxLabel: _selinux,
 }
 
 

@@ -17,10 +17,11 @@ OLDEST_KERNEL = (5, 12)
 NAMED = "name=systemd"
 
 
-def probe(*, whole: bool = True) -> Host:
+def probe(*, whole: bool = True, security: bool = True) -> Host:
     """The host as the calling thread sees it now. Raises Error on a kernel that is too old.
 
     whole: with the namespaces and all mountpoints, which few plans need; without, they are empty.
+    security: with the security modules that take labels.
     """
     kernel = _kernel(posix.uname().release)
     if kernel < OLDEST_KERNEL:
@@ -43,7 +44,24 @@ def probe(*, whole: bool = True) -> Host:
         cgroup2_only=unified is not None and unified.mountpoint == "/sys/fs/cgroup",
         namespaces=tuple((type, namespace_inode(f"/proc/thread-self/ns/{FILES[type]}")) for type in FILES if whole),
         mountpoints=tuple(mountpoint for mountpoint, _, _, _ in mounts if whole),
+        security_modules=security_modules() if security else (),
     )
+
+
+def security_modules() -> tuple[str, ...]:
+    """The security modules that take labels and are on: "apparmor", "selinux"."""
+    found = []
+    try:
+        if _read("/sys/module/apparmor/parameters/enabled").startswith("Y"):
+            found.append("apparmor")
+    except OSError:
+        pass  # not part of this kernel
+    try:
+        posix.stat("/sys/fs/selinux/enforce")
+        found.append("selinux")
+    except OSError:
+        pass  # off, or its file system is hidden from us: then the libraries call it off too
+    return tuple(found)
 
 
 def namespace_inode(path: str) -> int:

@@ -624,8 +624,6 @@ SECCOMP = parse_seccomp({"defaultAction": "SCMP_ACT_ALLOW"}, "/linux/seccomp")
         ("/linux/timeOffsets", {"time_offsets": {"boottime": TimeOffset(1)}}),
         ("/linux/namespaces", {"namespaces": ("mount", "time")}),
         ("/process/terminal", {"process": minimal_process(terminal=True)}),
-        ("/process/apparmorProfile", {"process": minimal_process(apparmor_profile="x")}),
-        ("/process/selinuxLabel", {"process": minimal_process(selinux_label="x")}),
     ],
 )
 def test_unsupported_field_is_refused_with_its_pointer(pointer: str, fields: dict[str, Any]) -> None:

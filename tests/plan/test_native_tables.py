@@ -77,6 +77,11 @@ EVERY_OP: tuple[Op, ...] = (
     ops.SetIOPriority("IOPRIO_CLASS_BE 1", 40),
     ops.SetPersonality("LINUX32", 41),
     ops.SetMemoryPolicy("MPOL_BIND 0-1", 42, (0, 1)),
+    ops.PrivateProc(),
+    ops.Attribute("thread-self/comm", "self/comm", "x"),
+    ops.AppArmorProfile("profile"),
+    ops.SelinuxLabel("a:b:c"),
+    ops.KeyringLabel(""),
 )
 """One of each, at least, with values that are all different."""
 

@@ -1,0 +1,215 @@
+"""apparmorProfile and selinuxLabel; and that what is written to procfs goes to procfs, whatever lies over it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from integration.harness import Bundle, Runtime, only, requires
+
+PROFILE = "pyocirun-scenario"
+
+
+def _apparmor() -> bool:
+    try:
+        return Path("/sys/module/apparmor/parameters/enabled").read_text().startswith("Y")
+    except OSError:
+        return False
+
+
+with_apparmor = pytest.mark.skipif(not _apparmor(), reason="this kernel has no AppArmor, or it is off")
+without_apparmor = pytest.mark.skipif(_apparmor(), reason="AppArmor is on")
+without_selinux = pytest.mark.skipif(os.path.exists("/sys/fs/selinux/enforce"), reason="SELinux is on")
+
+
+@pytest.fixture
+def profile(place: Path) -> Iterator[str]:
+    """A profile that allows all but writing below /forbidden."""
+    file = place / "profile"
+    rules = "file, capability, network, mount, umount, pivot_root, ptrace, signal, unix, dbus, deny /forbidden/** w,"
+    file.write_text(f"profile {PROFILE} flags=(attach_disconnected) {{ {rules} }}\n")
+    subprocess.run(["apparmor_parser", "-Kr", str(file)], check=True)
+    yield PROFILE
+    subprocess.run(["apparmor_parser", "-KR", str(file)], check=True)
+
+
+# ---- refused -------------------------------------------------------------------------------------
+
+
+@without_apparmor
+def test_a_profile_is_refused_where_apparmor_is_off(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.process["apparmorProfile"] = "any"
+
+    runtime.create(bundle).fails("apparmor")
+    assert runtime.traces() == []
+
+
+@without_selinux
+def test_a_label_is_refused_where_selinux_is_off(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.process["selinuxLabel"] = "system_u:system_r:container_t:s0"
+
+    runtime.create(bundle).fails("selinux")
+    assert runtime.traces() == []
+
+
+@without_apparmor
+@only("pyocirun")
+def test_exec_refuses_a_profile_where_apparmor_is_off(runtime: Runtime, bundle: Bundle) -> None:
+    id = runtime.running(bundle)
+
+    runtime.exec(id, "exit", "0", options=("--apparmor", "any")).fails("AppArmor is not enabled", status=255)
+
+
+@without_selinux
+def test_exec_refuses_a_label_where_selinux_is_off(runtime: Runtime, bundle: Bundle) -> None:
+    id = runtime.running(bundle)
+
+    runtime.exec(id, "exit", "0", options=("--process-label", "a:b:c")).fails("selinux", status=255)
+
+
+@pytest.mark.parametrize("field", ["apparmorProfile", "selinuxLabel"])
+def test_an_empty_label_is_none(runtime: Runtime, bundle: Bundle, field: str) -> None:
+    bundle.process[field] = ""
+
+    runtime.run(bundle).ok()
+
+
+# ---- AppArmor ------------------------------------------------------------------------------------
+
+
+@with_apparmor
+def test_a_profile_is_in_force(runtime: Runtime, bundle: Bundle, profile: str) -> None:
+    bundle.config["root"]["readonly"] = False
+    (bundle.rootfs / "forbidden").mkdir(mode=0o777)
+    bundle.process["apparmorProfile"] = profile
+    id = runtime.running(bundle)
+
+    assert json.loads(runtime.exec(id, "report").stdout)["label"] == f"{profile} (enforce)"
+    assert runtime.exec(id, "write", "/forbidden/file", "x").stdout.strip() == "EACCES"
+    assert runtime.run(bundle.args("report")).report["label"] == f"{profile} (enforce)"
+
+
+@with_apparmor
+def test_a_profile_with_another_user_and_no_new_privileges(runtime: Runtime, bundle: Bundle, profile: str) -> None:
+    bundle.process |= {"apparmorProfile": profile, "noNewPrivileges": True, "user": {"uid": 1000, "gid": 1000}}
+
+    assert runtime.run(bundle).report["label"] == f"{profile} (enforce)"
+
+
+@with_apparmor
+def test_a_profile_in_a_user_namespace(runtime: Runtime, bundle: Bundle, profile: str) -> None:
+    bundle.map_users(100000)
+    bundle.process["apparmorProfile"] = profile
+    id = runtime.running(bundle)
+
+    assert json.loads(runtime.exec(id, "report").ok().stdout)["label"] == f"{profile} (enforce)"
+
+
+@with_apparmor
+def test_a_profile_that_is_not_loaded_is_an_error_of_create(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.process["apparmorProfile"] = "not-loaded"
+
+    runtime.create(bundle).fails("apparmor", "no such file or directory")
+    assert runtime.traces() == []
+
+
+@with_apparmor
+def test_exec_takes_a_profile_of_its_own(runtime: Runtime, bundle: Bundle, profile: str) -> None:
+    id = runtime.running(bundle)
+
+    result = runtime.exec(id, "report", options=("--apparmor", profile))
+
+    assert json.loads(result.ok().stdout)["label"] == f"{profile} (enforce)"
+
+
+@with_apparmor
+@only("pyocirun")
+def test_a_mount_over_attr_turns_no_profile_away(runtime: Runtime, bundle: Bundle, profile: str) -> None:
+    """The container's own /proc is covered: the label is written to a procfs that the container has no part in."""
+    bundle.process["apparmorProfile"] = profile
+    id = runtime.running(bundle)
+    pid = runtime.pid(id)
+    cover = f"mount --bind /proc/1/attr/fscreate /proc/{pid}/attr/exec; mount -t tmpfs none /proc/1/attr/apparmor; true"
+    subprocess.run(["nsenter", "-t", str(pid), "-m", "-p", "--", "/bin/sh", "-c", cover], check=False)
+
+    result = runtime.exec(id, "report")
+
+    assert json.loads(result.ok().stdout)["label"] == f"{profile} (enforce)"
+
+
+# ---- where it is written -------------------------------------------------------------------------
+
+RUN_PLAN = """
+import ctypes, os, sys
+from pyocirun.errors import Error
+from pyocirun.plan.encode import encode
+from pyocirun.plan.ops import Attribute, Clone, Finish, Plan, PrivateProc, Sync
+from pyocirun.spawn.effects import kill
+from pyocirun.spawn.launch import launch
+from pyocirun.spawn.sync import Answer, drive
+
+libc = ctypes.CDLL(None, use_errno=True)
+path, cover, flags = sys.argv[1], sys.argv[2], int(sys.argv[3])
+uid = os.geteuid()
+assert libc.unshare(0x20000) == 0
+assert libc.mount(None, b"/", None, 0x44000, None) == 0
+proc = os.open("/proc", os.O_RDONLY)
+assert libc.mount(b"none", cover.encode(), b"tmpfs", 0, None) == 0
+fake = "/proc/" + path
+os.makedirs(os.path.dirname(fake), exist_ok=True)
+open(fake, "w").close()
+assert libc.unshare(flags) == 0, os.strerror(ctypes.get_errno())
+pid = 0
+
+def look(fd):
+    file = os.open(f"{launched.pid}/comm", os.O_RDONLY, dir_fd=proc)
+    print("comm", os.read(file, 100).decode().strip())
+    os.close(file)
+    return Answer()
+
+plan = Plan((Clone(0), PrivateProc(), Attribute(path, "", "labelled"), Sync("look"), Finish()))
+null = os.open("/dev/null", os.O_RDWR)
+launched = launch(plan, encode(plan), lambda slot: -1, (null, null, null))
+try:
+    drive(plan, launched, {}, {"look": look}, print)
+except Error as error:
+    print("error", error.step, error.errno)
+launched.close()
+kill(launched)
+print("fake", repr(open(fake).read()))
+"""
+
+NEW_USER_AND_MOUNTS = 0x10000000 | 0x20000
+
+
+def _write(path: str, cover: str, flags: int = 0) -> list[str]:
+    """What is seen when nsexec writes to /proc/`path`, with a tmpfs that has such a file mounted on `cover`."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", RUN_PLAN, path, cover, str(flags)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@requires("root")
+@only("pyocirun")
+def test_a_filesystem_over_proc_is_not_written_to() -> None:
+    assert _write("thread-self/comm", "/proc") == ["comm labelled", "fake ''"]
+
+
+@requires("root", "userns")
+@only("pyocirun")
+def test_without_a_procfs_of_our_own_one_that_is_none_is_an_error() -> None:
+    assert _write("thread-self/comm", "/proc", NEW_USER_AND_MOUNTS) == ["error verify 18", "fake ''"]
+
+
+@requires("root", "userns")
+@only("pyocirun")
+def test_without_a_procfs_of_our_own_a_mount_on_the_way_is_an_error() -> None:
+    assert _write("sys/kernel/domainname", "/proc/sys", NEW_USER_AND_MOUNTS) == ["error open 18", "fake ''"]
