@@ -97,7 +97,7 @@ def test_a_profile_is_in_force(runtime: Runtime, bundle: Bundle, profile: str) -
 
 @with_apparmor
 def test_a_profile_with_another_user_and_no_new_privileges(runtime: Runtime, bundle: Bundle, profile: str) -> None:
-    bundle.process |= {"apparmorProfile": profile, "noNewPrivileges": True, "user": {"uid": 1000, "gid": 1000}}
+    bundle.process.update(apparmorProfile=profile, noNewPrivileges=True, user={"uid": 1000, "gid": 1000})
 
     assert runtime.run(bundle).report["label"] == f"{profile} (enforce)"
 
