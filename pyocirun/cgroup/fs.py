@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Set
 
+    from pyocirun.cgroup.devices import Policy
     from pyocirun.cgroup.events import Notices
     from pyocirun.cgroup.stats import Stats
     from pyocirun.cgroup.v1 import Now, Write
@@ -78,9 +79,21 @@ class V1Manager:
         self._write_round(late, patient=False)
 
     def set(self, resources: Resources) -> None:
+        from pyocirun.cgroup.undo import Saved
         from pyocirun.cgroup.v1 import writes
 
-        self.write(writes(resources, self._now(resources)))
+        self._check_usage(resources)
+        now = self._now(resources)
+        wanted = writes(resources, now)
+        saved = Saved(self._paths, wanted)
+        try:
+            self.write(wanted)
+        except BaseException as error:
+            if (left := saved.take_back()) and isinstance(error, CgroupError):
+                error.hint = f"{error.hint}; not all could be taken back: see {', '.join(left)}".lstrip("; ")
+            if resources.devices and now.devices is not None:
+                self.write(_rules(self._now(resources).devices, now.devices))
+            raise
 
     def join(self, pid: int, controllers: Set[str] | None = None) -> None:
         self.add_pid("", pid, controllers)
@@ -290,21 +303,32 @@ class V1Manager:
         raise self._refused(write, missing)
 
     def _refused(self, write: Write, error: OSError) -> CgroupError:
-        directory = self.path(write.controller)
-        path = f"{directory}/{write.file}"
+        path = f"{self.path(write.controller)}/{write.file}"
         if write.file == "memory.limit_in_bytes" and error.errno == errno.EBUSY:
-            usage, peak = (
-                _number(f"{directory}/memory.usage_in_bytes"),
-                _number(f"{directory}/memory.max_usage_in_bytes"),
-            )
-            return CgroupError(
-                f"unable to set memory limit to {write.value} (current usage: {usage}, peak usage: {peak})",
-                path=path,
-                controller="memory",
-                errno=errno.EBUSY,
-            )
+            return self._too_little_memory(write.value)
         hint = _HINTS.get((write.file, error.errno or 0)) or _HINTS.get((write.controller, error.errno or 0), "")
         return _failed(error, f"failed to write {write.value!r} to {path}", path, write.controller, hint)
+
+    def _too_little_memory(self, limit: object) -> CgroupError:
+        from pyocirun.cgroup.stats import least_memory
+
+        stats = self.stats()
+        usage = stats.memory.usage
+        return CgroupError(
+            f"unable to set memory limit to {limit} (current usage: {usage.usage}, peak usage: {usage.max})",
+            path=f"{self.path('memory')}/memory.limit_in_bytes",
+            controller="memory",
+            errno=errno.EBUSY,
+            hint=f"{least_memory(stats)} bytes of it are in use and cannot be freed: the limit must be above that",
+        )
+
+    def _check_usage(self, resources: Resources) -> None:
+        """For memory.checkBeforeUpdate: the kernel would try to free memory first, which may take long."""
+        memory = resources.memory
+        if memory is None or not memory.check_before_update or not memory.limit or memory.limit < 0:
+            return
+        if self.stats().memory.usage.usage > memory.limit:
+            raise self._too_little_memory(memory.limit)
 
     def _now(self, resources: Resources) -> Now:
         """What `writes` must know of the cgroup as it is."""
@@ -451,6 +475,13 @@ _HINTS: dict[tuple[str, int], str] = {
     ("cpuset", errno.EACCES): "these processors or nodes are not available in the parent cgroup",
     ("cpuset", errno.EINVAL): "give existing processors or nodes as a list such as 0-2,7",
 }
+
+
+def _rules(old: Policy | None, new: Policy) -> list[Write]:
+    from pyocirun.cgroup.devices import transition
+    from pyocirun.cgroup.v1 import Write
+
+    return [Write("devices", file, value) for file, value in transition(old, new)]
 
 
 def _mkdir(directory: str, made: list[str]) -> bool:
@@ -646,13 +677,6 @@ def _signal(pid: int, signal: int) -> None:
         pass
     except OSError as error:
         raise _failed(error, f"cannot send signal {signal} to process {pid}", "", "") from error
-
-
-def _number(path: str) -> str:
-    try:
-        return _read(path).strip()
-    except OSError:
-        return "unknown"
 
 
 def _read(path: str) -> str:

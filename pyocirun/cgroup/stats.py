@@ -259,6 +259,12 @@ def v2(texts: Texts) -> Stats:
     )
 
 
+def least_memory(stats: Stats) -> int:
+    """Bytes that the cgroup cannot do without as it is: of programs and of the kernel; what is cached can be freed."""
+    raw, kernel = stats.memory.raw, stats.memory.kernel.usage
+    return raw.get("total_rss", raw.get("anon", 0)) + raw.get("total_unevictable", 0) + (kernel or raw.get("kernel", 0))
+
+
 def pressure(text: str | None) -> Pressure | None:
     """What a *.pressure file says; None if there is no such file, or none that can be read."""
     lines: dict[str, PressureLine] = {}
