@@ -215,6 +215,17 @@ class Container:
                 raise StateError(f"container {self.id!r}: container not paused", id=self.id, status=status)
             self.manager.thaw()
 
+    def update(self, resources: dict[str, Any]) -> None:
+        """Change limits. resources: linux.resources as config.json has it; what it does not name stays.
+
+        Device rules are left alone. Lists by block device are changed device by device. If something cannot be
+        written, all old values are back, and the saved configuration is the old one too. Spec: config-linux.md
+        Raises SpecError, StateError if it has stopped, CgroupError.
+        """
+        from pyocirun.container.update import update
+
+        update(self, resources)
+
     def stats(self) -> Stats:
         """What the container uses, and has used. Raises StateError if it has stopped, CgroupError."""
         self._refuse_stopped()

@@ -71,6 +71,14 @@ def read_file(path: str, what: str) -> bytes:
         posix.close(fd)
 
 
+def read_descriptor(fd: int, what: str) -> bytes:
+    """The same of an open descriptor, to its end."""
+    try:
+        return _read(fd, what)
+    except OSError as error:
+        raise _unreadable(error, "", what) from None
+
+
 def checked(document: Any, parse: Callable[[Any], T], definition: str = "") -> T:
     """What `parse` makes of a document. A SpecError of its is raised with all other faults of the document in it.
 

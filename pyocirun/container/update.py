@@ -1,0 +1,74 @@
+"""update: other limits for a container that exists, in its cgroup and in its saved configuration, or in neither."""
+
+from __future__ import annotations
+
+import posix
+
+from pyocirun.container import state as states
+from pyocirun.errors import Error, SpecError, StateError
+from pyocirun.spec.merge import changes, merged
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyocirun.container.container import Container
+
+_NEXT = "config.json.next"
+
+
+def update(container: Container, resources: dict[str, Any]) -> None:
+    """Carry out what Container.update says."""
+    from pyocirun.spec.bundle import checked
+    from pyocirun.spec.resources import parse_resources
+
+    wanted = changes(resources)
+    parsed = checked(wanted, lambda document: parse_resources(document, ""), "resources")
+    with container._locked() as directory:
+        status = container.status
+        if status in ("stopped", "creating"):
+            raise StateError(f"container {container.id!r}: container not running", id=container.id, status=status)
+        _warn(container, wanted)
+        # Saved before and named after: what can fail of saving fails while there is nothing to take back.
+        states.write_file(directory.fd, _NEXT, _updated(container, wanted))
+        try:
+            container.manager.set(parsed)
+            posix.rename(_NEXT, states.CONFIG, src_dir_fd=directory.fd, dst_dir_fd=directory.fd)
+        except BaseException:
+            posix.unlink(_NEXT, dir_fd=directory.fd)
+            raise
+
+
+def refuse_rdt(container: Container) -> None:
+    """Raises Error: there is no Intel RDT group that could be changed."""
+    linux = _document(container).get("linux") or {}
+    if not linux.get("intelRdt"):
+        raise Error("updating a non-existent Intel RDT configuration is not supported")
+    raise Error("updating linux.intelRdt is not supported yet")
+
+
+def _warn(container: Container, wanted: dict[str, Any]) -> None:
+    memory = wanted.get("memory") or {}
+    if memory.get("kernel") is not None:
+        container._warn("linux.resources.memory.kernel is ignored: kernels no longer limit kernel memory apart")
+
+
+def _updated(container: Container, wanted: dict[str, Any]) -> bytes:
+    """The bytes of the saved configuration with the new resources."""
+    import json
+
+    document = _document(container)
+    linux = document["linux"] = document.get("linux") or {}
+    linux["resources"] = merged(linux.get("resources") or {}, wanted)
+    return json.dumps(document).encode()
+
+
+def _document(container: Container) -> dict[str, Any]:
+    from pyocirun.spec.bundle import read_file
+    from pyocirun.spec.reader import load_json
+
+    path = f"{container._path}/{states.CONFIG}"
+    document = load_json(read_file(path, path), path)
+    if not isinstance(document, dict):
+        raise SpecError(f"the saved configuration of container {container.id} is no JSON object", path=path)
+    return document
