@@ -28,6 +28,7 @@ NSEXEC_SOURCES = [
     "op_sched.c",
     "op_lsm.c",
     "op_exec.c",
+    "op_seccomp.c",
 ]
 FREESTANDING = [
     "-std=gnu17",
@@ -186,8 +187,24 @@ def compile_c(flags: list[str], sources: list[Path], target: Path, link: list[st
     subprocess.run([*compiler, *flags, *extra, *map(str, sources), "-o", str(target), *(link or [])], check=True)
 
 
+def has_libseccomp() -> bool:
+    """Whether programs can be linked with libseccomp here. Without it everything works but seccomp profiles."""
+    with tempfile.TemporaryDirectory() as place:
+        source = Path(place) / "trial.c"
+        source.write_text("#include <seccomp.h>\nint main(void) { return !seccomp_version(); }\n")
+        try:
+            compile_c([], [source], source.with_suffix(""), ["-lseccomp"])
+        except (subprocess.SubprocessError, OSError) as error:
+            print(f"seccomp profiles will be refused, libseccomp-dev is missing: {error}", file=sys.stderr)
+            return False
+    return True
+
+
 setup(
-    cffi_modules=["csrc/ffi_build.py:ffibuilder"],
+    cffi_modules=[
+        "csrc/ffi_build.py:ffibuilder",
+        *(["csrc/seccomp_build.py:ffibuilder"] if has_libseccomp() else []),
+    ],
     cmdclass={"build_ext": BuildPrograms},
     distclass=BinaryDistribution,
     data_files=[("bin", ["build/pyocirun"])],

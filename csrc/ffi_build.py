@@ -22,7 +22,7 @@ ffibuilder.set_source(
     '#include "native.h"',
     sources=["csrc/native.c", "csrc/wire.c"],
     include_dirs=["csrc"],
-    depends=["csrc/native.h", "csrc/plan.h"],
+    depends=["csrc/clone.h", "csrc/native.h", "csrc/plan.h"],
     extra_compile_args=["-std=gnu17", "-O2"],
 )
 

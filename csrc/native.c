@@ -28,6 +28,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "clone.h"
 #include "native.h"
 #include "plan.h"
 
@@ -214,50 +215,6 @@ static int in_child(void *argument)
 	_exit(127);
 }
 
-/*
- * clone3(2) with a stack: no C library has it, and no other call puts a child into a cgroup from its first moment.
- * The child calls run(argument), which never returns.
- */
-static long clone3_run(const struct clone_args *args, int (*run)(void *), void *argument)
-{
-#if defined(__x86_64__)
-	long pid;
-	register int (*function)(void *) __asm__("r8") = run;
-	register void *parameter __asm__("r9") = argument;
-
-	__asm__ volatile("syscall\n\t"
-			 "test %%rax, %%rax\n\t"
-			 "jnz 1f\n\t"
-			 "xor %%ebp, %%ebp\n\t"
-			 "mov %%r9, %%rdi\n\t"
-			 "call *%%r8\n\t"
-			 "hlt\n"
-			 "1:"
-			 : "=a"(pid)
-			 : "a"((long)SYS_clone3), "D"(args), "S"(sizeof(*args)), "r"(function),
-			   "r"(parameter)
-			 : "rcx", "r11", "memory");
-	return pid;
-#elif defined(__aarch64__)
-	register long x0 __asm__("x0") = (long)args;
-	register long x1 __asm__("x1") = (long)sizeof(*args);
-	register long x8 __asm__("x8") = SYS_clone3;
-	register int (*function)(void *) __asm__("x9") = run;
-	register void *parameter __asm__("x10") = argument;
-
-	__asm__ volatile("svc 0\n\t"
-			 "cbnz x0, 1f\n\t"
-			 "mov x29, #0\n\t"
-			 "mov x0, x10\n\t"
-			 "blr x9\n"
-			 "1:"
-			 : "+r"(x0)
-			 : "r"(x1), "r"(x8), "r"(function), "r"(parameter)
-			 : "memory", "x30");
-	return x0;
-#endif
-}
-
 /* Old kernels and old seccomp profiles know no clone3: then clone(2), and no cgroup. */
 static int clone_child(struct launch *launch, uint64_t flags, char *stack, int *pidfd)
 {
@@ -274,7 +231,7 @@ static int clone_child(struct launch *launch, uint64_t flags, char *stack, int *
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = (unsigned int)launch->cgroup;
 	}
-	pid = clone3_run(&args, in_child, launch);
+	pid = clone3_run(&args, sizeof(args), in_child, launch);
 	if (pid == -ENOSYS)
 		pid = result(clone(in_child, stack + LAUNCH_STACK,
 				   (int)(flags | CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD),

@@ -160,7 +160,9 @@ void start(const long *stack)
 			   .null = -1,
 			   .proc = -1,
 			   .covered = -1,
-			   .state_fd = -1 };
+			   .state_fd = -1,
+			   .agent = -1,
+			   .agent_state = -1 };
 	struct run *r = &run;
 	const char *const *argv = (const char *const *)(stack + 1);
 	uint32_t bad = UINT32_MAX;

@@ -37,9 +37,10 @@ int forget_parent_death(void)
 }
 
 /*
- * sync "u": what is waited for. The payload of most is nothing; SYNC_HOOKS brings a state file along.
+ * sync "u": what is waited for. The payload of most is nothing; SYNC_HOOKS brings a state file along,
+ * SYNC_SECCOMP the connection to the agent and what to tell it.
  */
-enum { SYNC_PLAIN, SYNC_CREATED, SYNC_START, SYNC_EXEC, SYNC_HOOKS };
+enum { SYNC_PLAIN, SYNC_CREATED, SYNC_START, SYNC_EXEC, SYNC_HOOKS, SYNC_SECCOMP };
 
 int op_sync(struct run *r, struct cursor *c)
 {
@@ -57,6 +58,7 @@ int op_sync(struct run *r, struct cursor *c)
 		break;
 	case SYNC_PLAIN:
 	case SYNC_HOOKS:
+	case SYNC_SECCOMP:
 		error = 0;
 		break;
 	default:
@@ -66,7 +68,12 @@ int op_sync(struct run *r, struct cursor *c)
 		error = send_at(r, 0, -1);
 	if (!error)
 		error = receive_go(r);
-	if (!error && kind != SYNC_PLAIN && r->slot_count > before)
+	if (!error && kind == SYNC_SECCOMP) {
+		if (r->slot_count != before + 2)
+			return at(r, STEP_PROTOCOL, -EPROTO);
+		r->agent = r->slots[before];
+		r->agent_state = r->slots[before + 1];
+	} else if (!error && kind != SYNC_PLAIN && r->slot_count > before)
 		r->state_fd = r->slots[r->slot_count - 1];
 	return error;
 }

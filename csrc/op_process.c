@@ -184,6 +184,19 @@ static int capability_call(long number, struct capability_sets *sets)
 	return error;
 }
 
+/* Makes a permitted capability effective; where it is not permitted nothing changes. */
+int raise_capability(unsigned int number)
+{
+	struct capability_sets held = { 0, 0, 0 };
+	uint64_t bit = 1ULL << number;
+	int error = capability_call(__NR_capget, &held);
+
+	if (error || held.effective & bit || !(held.permitted & bit))
+		return error;
+	held.effective |= bit;
+	return capability_call(__NR_capset, &held);
+}
+
 /* capabilities "uuu": effective, permitted, inheritable. What we do not hold cannot be given: a warning (config.md). */
 int op_capabilities(struct run *r, struct cursor *c)
 {

@@ -79,7 +79,8 @@
 	OP(PERSONALITY, personality, "u")           \
 	OP(MEMORY_POLICY, memory_policy, "un")      \
 	OP(PRIVATE_PROC, private_proc, "")          \
-	OP(ATTRIBUTE, attribute, "sss")
+	OP(ATTRIBUTE, attribute, "sss")             \
+	OP(SECCOMP, seccomp, "nu")
 
 enum op_code {
 #define OP(code, name, signature) OP_##code,
@@ -140,7 +141,10 @@ enum op_code {
 	STEP(SETATTR, "sched_setattr")         \
 	STEP(IOPRIO, "ioprio_set")             \
 	STEP(PERSONALITY, "personality")       \
-	STEP(MEMPOLICY, "set_mempolicy")
+	STEP(MEMPOLICY, "set_mempolicy")       \
+	STEP(SECCOMP, "seccomp")               \
+	STEP(MMAP, "mmap")                     \
+	STEP(SENDMSG, "sendmsg")
 
 enum step {
 #define STEP(code, name) STEP_##code,

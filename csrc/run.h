@@ -45,6 +45,8 @@ struct run {
 	int slots[MAX_SLOTS];
 	uint64_t *stamps;
 	int state_fd;           /* state JSON for hooks; -1: none came */
+	int agent;              /* connection to the seccomp agent, -1: none */
+	int agent_state;        /* what it is told of this process, as JSON */
 	const char *executable; /* what RESOLVE found */
 	char executable_path[PATH_MAX_BYTES];
 	char home[HOME_BYTES]; /* "HOME=...", or "" */
@@ -96,6 +98,9 @@ int is_null_device(int fd);
 /* op_ns.c */
 int forget_parent_death(void);
 int watch_parent_death(const struct run *r);
+
+/* op_process.c */
+int raise_capability(unsigned int number);
 
 #define OP(code, name, signature) int op_##name(struct run *r, struct cursor *c);
 PLAN_OPS(OP)

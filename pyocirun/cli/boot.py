@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LATER = ("_signal", "_tracemalloc", "faulthandler")
 """Built in, but of no use, or worse, before the second phase."""
 
-_EXTENSIONS = ("pyocirun._native", "_cffi_backend", "_json", "_prctl")
+_EXTENSIONS = ("pyocirun._native", "pyocirun._seccomp", "_blake2", "_cffi_backend", "_json", "_prctl")
 
 
 def run(site: str, stdlib: str, dynload: str, argv: list[str], magic: int, complete: Callable[[], None]) -> NoReturn:

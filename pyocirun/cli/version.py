@@ -33,5 +33,9 @@ def text() -> str:
 
 
 def _libseccomp() -> str:
-    """Version of the library that compiles filters, "" if it is not known."""
-    return ""
+    """Version of the library that compiles seccomp filters, "" if this build or machine has none."""
+    try:
+        from pyocirun.libseccomp import version
+    except ImportError:
+        return ""
+    return version()

@@ -53,10 +53,12 @@ class Creation:
         self.manager: Manager | None = None
         self.launched: Launched | None = None
         self.trees: tuple[int, ...] = ()
+        self.agent = -1
 
     def run(self, config: bytes, stdio: tuple[int, int, int]) -> Container:
         """Carry the plan out up to the gate. Raises Error, and leaves nothing behind then."""
         try:
+            self._compile_filter()
             encoded = encode(self.plan, stamps=self.factory.debug is not None)
             # First the look at whose cgroup it is, then the state that names it: what is deleted by it is ours.
             self._select_cgroup()
@@ -73,6 +75,12 @@ class Creation:
         init = Process(launched.pid, launched.pidfd)
         adopt(self.directory.path, init)
         return Container(self.factory.root, self.state, init, self.factory.warn)
+
+    def _compile_filter(self) -> None:
+        if self.spec.linux.seccomp is not None:
+            from pyocirun.spawn.seccomp import with_program
+
+            self.plan = with_program(self.plan, self.factory.root, self.factory.debug)
 
     def _launch(self, encoded: Encoded, stdio: tuple[int, int, int]) -> Launched:
         stamps = native.shared_memfd("stamps", MAX_OPS * 8) if self.factory.debug is not None else -1
@@ -146,6 +154,7 @@ class Creation:
             ops.SetRlimit: effects.set_rlimit,
             ops.RunHooks: self._run_hooks,
             ops.OpenSources: self._open_sources,
+            ops.ConnectAgent: self._connect_agent,
             ops.SaveState: self._save_state,
         }
 
@@ -154,6 +163,7 @@ class Creation:
         return {
             "home": lambda fd: effects.home(fd, uid),
             "sources": lambda fd: Answer(fds=self._taken_trees()),
+            "seccomp": lambda fd: self._tell_agent(),
             "hooks:createContainer": lambda fd: self._state_for_hooks("creating"),
             "created": lambda fd: self._state_for_hooks("created") if self._has_start_hooks() else Answer(),
         }
@@ -178,6 +188,20 @@ class Creation:
     def _taken_trees(self) -> tuple[int, ...]:
         trees, self.trees = self.trees, ()
         return trees
+
+    def _connect_agent(self, op: ops.ConnectAgent, launched: Launched) -> None:
+        from pyocirun.spawn.seccomp import connect
+
+        self.agent = connect(op.path)
+
+    def _tell_agent(self) -> Answer:
+        from pyocirun.container.agent import introduction
+
+        assert self.launched is not None and self.spec.linux.seccomp is not None
+        agent, self.agent = self.agent, -1
+        # By the time it is sent the container has been created, and started.
+        state = self._hook_state("created")
+        return introduction(agent, self.launched.pid, self.spec.linux.seccomp.listener_metadata, state)
 
     def _save_state(self, op: ops.SaveState, launched: Launched) -> None:
         start = start_time(launched.pid)
@@ -205,7 +229,7 @@ class Creation:
 
     def _take_back(self) -> None:
         """Everything that was done so far is undone; what fails here is a warning, the first error is what counts."""
-        for fd in self._taken_trees():
+        for fd in (*self._taken_trees(), *([self.agent] if self.agent >= 0 else [])):
             posix.close(fd)
         ran = self.launched is not None
         steps = [self._kill, self._remove_cgroup, self.directory.remove]

@@ -244,14 +244,7 @@ class Factory:
         return host.euid != 0 or host.in_userns if self.rootless is None else self.rootless
 
     def _state(self, spec: Spec, request: Request, host: Host, plan: Plan) -> states.State:
-        from pyocirun.plan.ops import Exec, RunHook
-
         start = plan.position("start")
-        behind = [
-            (index, "hook", op.path, op.timeout or 0) if isinstance(op, RunHook) else (index, "exec", op.args[0], 0)
-            for index, op in enumerate(plan.ops)
-            if index > start and isinstance(op, (RunHook, Exec))
-        ]
         return states.State(
             states.VERSION,
             request.id,
@@ -266,7 +259,7 @@ class Factory:
             annotations=spec.annotations,
             start_index=start,
             total=len(plan.ops),
-            behind_gate=tuple(behind),
+            behind_gate=behind_gate(plan, start),
             has_process=spec.process is not None,
             exec_reads_config=_is_for_all(spec),
             poststart=spec.hooks is not None and bool(spec.hooks.poststart),
@@ -278,7 +271,22 @@ def _is_for_all(spec: Spec) -> bool:
     """Whether something in the configuration is for all processes of the container, those of exec among them."""
     process = spec.process
     common = process and (process.exec_cpu_affinity or process.apparmor_profile or process.selinux_label)
-    return bool(common or spec.linux.personality or spec.linux.memory_policy)
+    return bool(common or spec.linux.personality or spec.linux.memory_policy or spec.linux.seccomp)
+
+
+def behind_gate(plan: Plan, start: int) -> tuple[tuple[int, str, str, int], ...]:
+    """What `start` must know of the operations behind the gate, for messages: (index, kind, text, timeout)."""
+    from pyocirun.plan.ops import Exec, LoadSeccomp, RunHook
+
+    found: list[tuple[int, str, str, int]] = []
+    for index, op in enumerate(plan.ops[start + 1 :], start + 1):
+        if isinstance(op, RunHook):
+            found.append((index, "hook", op.path, op.timeout or 0))
+        elif isinstance(op, Exec):
+            found.append((index, "exec", op.args[0], 0))
+        elif isinstance(op, LoadSeccomp):
+            found.append((index, "seccomp", "", 0))
+    return tuple(found)
 
 
 def rootfs_missing(path: str) -> Error:

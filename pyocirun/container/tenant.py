@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
     from pyocirun.container.container import Container
     from pyocirun.plan.ops import Slot
+    from pyocirun.spawn.launch import Launched
+    from pyocirun.spawn.sync import Answer, Effects
     from pyocirun.spec.process import Process
+    from pyocirun.spec.seccomp import Seccomp
 
 
 NO_ID = (1 << 32) - 1
@@ -81,29 +84,63 @@ def start(
     namespaces = _foreign_namespaces(init.pid)
     if init.ended(0):  # then these were of nobody, or of somebody else, and what is to be joined is not the container
         raise StateError("cannot exec in a stopped container", id=container.id, status="stopped")
+    linux = container.spec().linux if container._state.exec_reads_config else tenant.DEFAULT
     plan = tenant.build(
         wanted,
         container.id,
         namespaces,
-        linux=container.spec().linux if container._state.exec_reads_config else tenant.DEFAULT,
+        linux=linux,
         cgroups=_cgroups(container, cgroup),
         preserve_fds=preserve_fds,
         keep_groups=bool(namespaces & CLONE_NEWUSER) and _setgroups_denied(init.pid),
     )
+    if linux.seccomp is not None:
+        from pyocirun.spawn.seccomp import with_program
+
+        plan = with_program(plan, container._root, None)
 
     launched = launch(plan, encode(plan), lambda slot: _open_slot(slot, init), stdio)
+    agent = _Agent(container, linux.seccomp)
     try:
-        answers = {"home": lambda fd: effects.home(fd, wanted.user.uid)}
-        drive(plan, launched, {ops.SetRlimit: effects.set_rlimit}, answers, container._warn)
+        answers = {"home": lambda fd: effects.home(fd, wanted.user.uid), "seccomp": lambda fd: agent.tell(launched)}
+        parent: Effects = {ops.SetRlimit: effects.set_rlimit, ops.ConnectAgent: agent.connect}
+        drive(plan, launched, parent, answers, container._warn)
         await_exec(launched, plan)
     except BaseException:
         effects.kill(launched)
         raise
     finally:
+        agent.close()
         launched.close()
     process = Running(launched.pid, launched.pidfd)
     adopt(container._path, process)
     return process
+
+
+class _Agent:
+    """The connection to the agent that answers system calls of the new process."""
+
+    def __init__(self, container: Container, seccomp: Seccomp | None) -> None:
+        self.container = container
+        self.seccomp = seccomp
+        self.fd = -1
+
+    def connect(self, op: ops.ConnectAgent, launched: Launched) -> None:
+        from pyocirun.spawn.seccomp import connect
+
+        self.fd = connect(op.path)
+
+    def tell(self, launched: Launched) -> Answer:
+        from pyocirun.container.agent import introduction
+
+        assert self.seccomp is not None
+        fd, self.fd = self.fd, -1
+        state = self.container.hook_state("running")
+        return introduction(fd, launched.pid, self.seccomp.listener_metadata, state)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            posix.close(self.fd)
 
 
 def _given(container: Container, process: dict[str, Any]) -> Process:

@@ -44,7 +44,7 @@ def build(spec: Spec, host: Host, request: Request) -> ops.Plan:
         *cgroup_namespace(spec, host, request),
         *root(spec, host, request, stages),
         *(_identity(spec, host) if spec.process else ()),
-        *wait_for_start(spec, request),
+        *wait_for_start(spec, host, request),
     ]
     return ops.Plan(tuple(plan), request.preserve_fds)
 
@@ -148,21 +148,25 @@ def names(spec: Spec) -> list[ops.Op]:
     return plan
 
 
-def wait_for_start(spec: Spec, request: Request) -> list[ops.Op]:
+def wait_for_start(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
     """The end of create, the gate, and what lies behind it: next to nothing."""
     plan = namespaces.join_cgroups(request.cgroup_paths, charged=True)
-    plan += [ops.SaveState(), ops.Sync("created"), ops.Sync("start")]
+    gate: list[ops.Op] = [ops.SaveState(), ops.Sync("created"), ops.Sync("start")]
     if spec.process is None:
-        return plan
-    plan += container_hooks("startContainer", spec)
-    return [*plan, ops.Sync("exec"), ops.Exec(spec.process.args, _environment(spec))]
+        return [*plan, *gate]
+    end: list[ops.Op] = [ops.Exec(spec.process.args, _environment(spec))]
+    if spec.linux.seccomp is not None:
+        from pyocirun.plan.seccomp import agent, load
+
+        plan += agent(spec.linux.seccomp)
+        end = [*load(spec.linux.seccomp, host.kernel), *end]
+    return [*plan, *gate, *container_hooks("startContainer", spec), ops.Sync("exec"), *end]
 
 
 def refuse_unsupported(spec: Spec) -> None:
     """Raises SpecError for the first field that this version cannot obey: nothing is dropped silently."""
     linux, process = spec.linux, spec.process
     wanted: list[tuple[str, object]] = [
-        ("/linux/seccomp", linux.seccomp),
         ("/linux/intelRdt", linux.intel_rdt),
         ("/linux/mountLabel", linux.mount_label),
         ("/linux/netDevices", linux.net_devices),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import ClassVar
 
     from pyocirun.cgroup.v1 import Write
+    from pyocirun.plan.seccomp import Filter
     from pyocirun.spec.hooks import Hook
 
     Field = str | int | tuple[str, ...] | tuple[int, ...]
@@ -95,10 +96,11 @@ WIRE: tuple[tuple[str, str], ...] = (
     ("memory_policy", "un"),
     ("private_proc", ""),
     ("attribute", "sss"),
+    ("seccomp", "nu"),
 )
 """nsexec's operations, in the order of their codes, with the kinds of their fields; csrc/plan.h has the same table."""
 
-SYNC_KINDS = {"created": 1, "start": 2, "exec": 3, "hooks": 4}
+SYNC_KINDS = {"created": 1, "start": 2, "exec": 3, "hooks": 4, "seccomp": 5}
 
 
 class Slot(Record):
@@ -256,6 +258,15 @@ class OpenSources(Op):
         return "open " + ", ".join(tree.path for tree in self.trees)
 
 
+class ConnectAgent(Op):
+    """Connect to the agent that answers system calls. path: linux.seccomp.listenerPath."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"connect to the seccomp agent at {self.path}"
+
+
 class SaveState(Op):
     """Write the state of the created container to state.json."""
 
@@ -266,7 +277,7 @@ class SaveState(Op):
 class Sync(Op):
     """nsexec waits here until the parent has done what stands before.
 
-    point: "id-maps", "sources", "hooks:KIND", "rlimits", "created", "start", "exec".
+    point: "id-maps", "sources", "hooks:KIND", "rlimits", "seccomp", "created", "start", "exec".
     """
 
     wire = "sync"
@@ -760,19 +771,20 @@ class SetUser(Op):
 
 
 class SetCapabilities(Op):
-    """capset(2)"""
+    """capset(2). kept: permitted and effective besides, until execve(2) computes both anew."""
 
     wire = "capabilities"
     effective: int
     permitted: int
     inheritable: int
+    kept: int = 0
 
     def describe(self) -> str:
         sets = f"effective {self.effective:#x} permitted {self.permitted:#x} inheritable {self.inheritable:#x}"
-        return f"set capabilities {sets}"
+        return f"set capabilities {sets}" + (f", until exec also {self.kept:#x}" if self.kept else "")
 
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
-        return (self.effective, self.permitted, self.inheritable)
+        return (self.effective | self.kept, self.permitted | self.kept, self.inheritable)
 
 
 class SetAmbient(Op):
@@ -841,6 +853,24 @@ def run_hooks(kind: str, hooks: Sequence[Hook]) -> list[RunHook]:
         RunHook(kind, index, hook.path, hook.args or (hook.path,), hook.env, hook.timeout)
         for index, hook in enumerate(hooks)
     ]
+
+
+class LoadSeccomp(Op):
+    """Put the process under a filter; nothing but execve(2) comes after it.
+
+    program: the compiled filter, struct sock_filter after struct sock_filter as numbers; () before it is compiled.
+    Fails: EACCES without no_new_privs and CAP_SYS_ADMIN, EBUSY if an outer filter has an agent already.
+    """
+
+    wire = "seccomp"
+    filter: Filter
+    program: tuple[int, ...] = ()
+
+    def describe(self) -> str:
+        return f"load the seccomp filter: {self.filter.describe()}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.program, self.filter.flags)
 
 
 class Exec(Op):

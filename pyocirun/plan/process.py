@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pyocirun.spec.linux import Linux
     from pyocirun.spec.process import Capabilities, Process, Rlimit
 
+CAP_SYS_ADMIN = 21
 DEFAULT_UMASK = 0o022
 FEW_FILES = 64
 
@@ -42,7 +43,9 @@ def identity(process: Process, linux: Linux, *, keep_groups: bool = False) -> li
     plan.append(ops.Cwd(process.cwd, tolerant=True))
     plan.append(ops.SetUser(user.uid, user.gid, user.additional_gids, keep_groups))
     if process.capabilities is not None:
-        plan += _capabilities(process.capabilities)
+        # Without no_new_privs only CAP_SYS_ADMIN may load a filter; execve takes it away again, for every uid.
+        kept = 1 << CAP_SYS_ADMIN if linux.seccomp is not None and not process.no_new_privileges else 0
+        plan += _capabilities(process.capabilities, kept)
     plan += [ops.Cwd(process.cwd), ops.Resolve(process.args[0], search_path(process))]
     return [*plan, *[op for op in _rlimits(process) if type(op) is ops.LowerRlimit]]
 
@@ -121,9 +124,9 @@ def _hampers(limit: Rlimit) -> bool:
     return limit.type == "RLIMIT_NOFILE" and limit.soft < FEW_FILES
 
 
-def _capabilities(sets: Capabilities) -> list[ops.Op]:
+def _capabilities(sets: Capabilities, kept: int) -> list[ops.Op]:
     plan: list[ops.Op] = [
-        ops.SetCapabilities(_bits(sets.effective), _bits(sets.permitted), _bits(sets.inheritable)),
+        ops.SetCapabilities(_bits(sets.effective), _bits(sets.permitted), _bits(sets.inheritable), kept),
     ]
     # What is not permitted and inheritable cannot be ambient; runc's own default asks for it all the same.
     return [*plan, ops.SetAmbient(_bits(sets.ambient) & _bits(sets.permitted) & _bits(sets.inheritable))]

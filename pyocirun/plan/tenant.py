@@ -51,8 +51,13 @@ def build(
     root = ops.Chroot("/") if namespaces & CLONE_NEWNS else ops.EnterRoot()
     plan += [root, ops.ReopenNull(), *process.identity(wanted, linux, keep_groups=keep_groups)]
     plan += join_cgroups(cgroups, charged=True)
-    end = [ops.Sync("created"), ops.Sync("exec"), ops.Exec(wanted.args, process.environment(wanted))]
-    return ops.Plan((*plan, *end), preserve_fds)
+    end: list[ops.Op] = [ops.Exec(wanted.args, process.environment(wanted))]
+    if linux.seccomp is not None:
+        from pyocirun.plan.seccomp import agent, load
+
+        plan += agent(linux.seccomp)
+        end = [*load(linux.seccomp), *end]
+    return ops.Plan((*plan, ops.Sync("created"), ops.Sync("exec"), *end), preserve_fds)
 
 
 def _labelled_keyring(wanted: Process, keyring: ops.Op) -> list[ops.Op]:

@@ -28,6 +28,8 @@ def operation_error(plan: ops.Plan, message: Message) -> Error:
     op = plan.ops[message.index]
     if type(op) is ops.RunHook:
         return hook_error(op, message)
+    if type(op) is ops.LoadSeccomp:
+        return filter_error(message, message.index, len(plan.ops))
     return behind_gate(op, message, message.index, len(plan.ops))
 
 
@@ -49,6 +51,28 @@ def behind_gate(op: ops.Op, message: Message, index: int, total: int) -> Error:
         path=_path(op),
         hint=hint or _hint(op, message.error),
     )
+
+
+def filter_error(message: Message, index: int, total: int) -> OperationError:
+    """A seccomp filter that could not be loaded, or whose agent did not take it."""
+    step = native.step_name(message.step)
+    return OperationError(
+        f"cannot load the seccomp filter: {step}: {os.strerror(message.error)} (operation {index} of {total})",
+        index=index,
+        op="load the seccomp filter",
+        step=step,
+        errno=message.error,
+        hint=_FILTER_HINTS.get((step, message.error), ""),
+    )
+
+
+_FILTER_HINTS = {
+    ("seccomp", errno.EACCES): "it takes process.noNewPrivileges, or CAP_SYS_ADMIN in the container's user namespace",
+    ("seccomp", errno.EBUSY): "there can be one agent only: a filter that the runtime itself runs under has one",
+    ("sendmsg", errno.EPIPE): "the seccomp agent at linux.seccomp.listenerPath has closed its connection",
+    ("sendmsg", errno.EAGAIN): "the seccomp agent at linux.seccomp.listenerPath does not read",
+    ("clone3", errno.EAGAIN): "with an agent this takes a second thread: is the limit of pids too low?",
+}
 
 
 def hook_error(op: ops.RunHook, message: Message) -> HookError:

@@ -84,5 +84,7 @@ def _failure(state: State, message: Message) -> Error:
         if index == message.index:
             if kind == "hook":
                 return failure.hook_error(ops.RunHook("startContainer", 0, text, (), (), timeout or None), message)
+            if kind == "seccomp":
+                return failure.filter_error(message, index, state.total)
             return failure.behind_gate(ops.Exec((text,), ()), message, index, state.total)
     return failure.behind_gate(ops.Finish(), message, message.index, state.total)

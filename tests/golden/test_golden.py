@@ -28,7 +28,14 @@ def test_plan_is_as_it_was(case: Path) -> None:
 
 
 def test_there_are_cases() -> None:
-    assert [case.name for case in golden_cases()] == ["cgroupns", "containerd-ctr", "hooks", "runc-default", "userns"]
+    assert [case.name for case in golden_cases()] == [
+        "cgroupns",
+        "containerd-ctr",
+        "docker-default",
+        "hooks",
+        "runc-default",
+        "userns",
+    ]
 
 
 def test_plan_shows_no_values_of_variables() -> None:

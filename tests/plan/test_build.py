@@ -71,7 +71,6 @@ from pyocirun.spec.linux import (
 from pyocirun.spec.mounts import Mount as SpecMount
 from pyocirun.spec.process import Capabilities, Rlimit, User
 from pyocirun.spec.resources import parse_resources
-from pyocirun.spec.seccomp import parse_seccomp
 from tests.support import (
     CHARGED_PATHS,
     HOST_NEW,
@@ -611,13 +610,10 @@ def test_names_are_set_in_their_namespace() -> None:
 
 # What this version cannot obey
 
-SECCOMP = parse_seccomp({"defaultAction": "SCMP_ACT_ALLOW"}, "/linux/seccomp")
-
 
 @pytest.mark.parametrize(
     ("pointer", "fields"),
     [
-        ("/linux/seccomp", {"seccomp": SECCOMP}),
         ("/linux/intelRdt", {"intel_rdt": IntelRdt("x")}),
         ("/linux/mountLabel", {"mount_label": "label"}),
         ("/linux/netDevices", {"net_devices": {"eth0": NetDevice()}}),

@@ -13,6 +13,7 @@ from pyocirun.linux.namespaces import CLONE_NEWNS
 from pyocirun.plan import ops, tenant
 from pyocirun.plan.encode import encode
 from pyocirun.plan.ops import WIRE, Op, Plan, Slot
+from pyocirun.plan.seccomp import Filter
 from pyocirun.spec.config import Root
 from pyocirun.spec.hooks import Hook, Hooks
 from pyocirun.spec.linux import Namespace
@@ -82,6 +83,7 @@ EVERY_OP: tuple[Op, ...] = (
     ops.AppArmorProfile("profile"),
     ops.SelinuxLabel("a:b:c"),
     ops.KeyringLabel(""),
+    ops.LoadSeccomp(Filter(43, (), (), False, False, 44), (45, 46)),
 )
 """One of each, at least, with values that are all different."""
 
