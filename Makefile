@@ -6,14 +6,14 @@
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
-SOURCES := $(shell find pyocirun csrc integration/probe -name '*.py' -o -name '*.pyi' -o -name '*.json' -o -name '*.[ch]')
+SOURCES := $(shell find pyocirun csrc integration/probe docs/man -name '*.py' -o -name '*.pyi' -o -name '*.json' -o -name '*.[ch]')
 C_FILES := $(wildcard csrc/*.[ch] csrc/test/*.c integration/probe/*.c integration/bench/*.c integration/engines/*.c)
-PY_FILES := pyocirun csrc tests integration setup.py
+PY_FILES := pyocirun csrc tests integration docs/man setup.py
 # -P: `import pyocirun` finds the installed package and not the checkout, which lacks the C parts.
 PYTEST := $(BIN)/python -P -m pytest -q -p no:cacheprovider
 RUNTIME ?= $(abspath $(BIN)/pyocirun)
 
-.PHONY: all demo test check format unit scenarios engines bench golden build system clean
+.PHONY: all demo test check format unit scenarios engines bench golden man build system clean
 
 all: build
 
@@ -53,6 +53,9 @@ bench: build
 
 golden: build
 	$(BIN)/python tests/golden/update.py
+
+man: build
+	$(BIN)/python docs/man/pages.py
 
 build: $(VENV)/built
 

@@ -86,6 +86,14 @@ class BinaryDistribution(Distribution):
         return True
 
 
+def man_pages() -> list[str]:
+    """The pages for man(1), made from docs/man; relative paths, as setuptools wants them."""
+    sys.path.insert(0, str(ROOT / "docs/man"))
+    from pages import write_roff
+
+    return [str(page.relative_to(ROOT)) for page in write_roff(ROOT / "build/man")]
+
+
 def write_build_info(path: Path) -> None:
     """The commit that is built, where git knows it: "" else."""
     try:
@@ -207,5 +215,5 @@ setup(
     ],
     cmdclass={"build_ext": BuildPrograms},
     distclass=BinaryDistribution,
-    data_files=[("bin", ["build/pyocirun"])],
+    data_files=[("bin", ["build/pyocirun"]), ("share/man/man8", man_pages())],
 )

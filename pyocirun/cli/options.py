@@ -63,6 +63,7 @@ _NO_PIVOT: Option = (
 _NO_KEYRING: Option = ("no-new-keyring", "", "flag", "", "keep the caller's session keyring", None)
 
 COMMANDS: dict[str, Command] = {
+    "completion": ("<shell>", "print a script that makes bash, zsh or fish complete command lines", 1, 1, False, ()),
     "create": (
         "<container-id>",
         "create a container, ready to be started",
@@ -146,6 +147,14 @@ COMMANDS: dict[str, Command] = {
         ),
     ),
     "features": ("", "print what this runtime can do, as JSON", 0, 0, False, ()),
+    "info": (
+        "",
+        "show this runtime and this machine on one page",
+        0,
+        0,
+        False,
+        (("format", "", "str", "FORMAT", "text or json", "text"),),
+    ),
     "kill": (
         "<container-id> [<signal>]",
         "send a signal (default: SIGTERM) to a container's init process",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 import click
-from click.shell_completion import shell_complete
+from click.shell_completion import CompletionItem, get_completion_class, shell_complete
 
 from pyocirun.cli.options import BOOLEANS, COMMANDS, COMPLETION, GLOBAL, Call, is_number
 from pyocirun.errors import UsageError
@@ -49,6 +49,14 @@ def understand(argv: list[str]) -> Call | None:
         raise UsageError(error.message) from None
 
 
+def completion_script(shell: str) -> str:
+    """The script that makes a shell ask this program for completions. Raises UsageError for an unknown shell."""
+    found = get_completion_class(shell)
+    if found is None:
+        raise UsageError(f'no completion for the shell "{shell}"', hint="there is one for bash, zsh and fish")
+    return found(group(), {}, _PROGRAM, COMPLETION).source()
+
+
 def group() -> _Group:
     """All commands, for click."""
     program = _Group(_PROGRAM, help=_INTRODUCTION, params=_params(GLOBAL), context_settings=_SETTINGS)
@@ -59,6 +67,9 @@ def group() -> _Group:
         program.add_command(command)
     return program
 
+
+_MAKING = ("create", "run")
+"""Commands whose container id is a new one."""
 
 _SETTINGS: dict[str, Any] = {"help_option_names": ["--help", "-h"], "max_content_width": 100}
 
@@ -122,6 +133,13 @@ class _Command(click.Command):
             param.handle_parse_result(ctx, values, rest)
         ctx.args = rest
         return rest
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Options and commands, as click finds them, and the ids of containers where one is wanted."""
+        items = super().shell_complete(ctx, incomplete)
+        if self.usage.startswith("<container-id>") and self.name not in _MAKING and not ctx.args:
+            items += [CompletionItem(id) for id in _ids(ctx) if id.startswith(incomplete)]
+        return items
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return ["[options]", self.usage] if self.usage else ["[options]"]
@@ -229,6 +247,17 @@ def _values(table: tuple[Option, ...], context: click.Context) -> dict[str, Any]
         given = isinstance(value, (str, int, tuple, list))
         values[name] = list(value or ()) if kind == "repeat" else value if given else default
     return values
+
+
+def _ids(context: click.Context) -> list[str]:
+    """The ids of the containers below the root directory that the command line names; none if that cannot be read."""
+    from pyocirun.cli.main import default_root
+
+    given = context.parent.params.get("root") if context.parent else None
+    try:
+        return sorted(name for name in os.listdir(given or default_root()) if not name.startswith("@"))
+    except OSError:
+        return []
 
 
 def _identifier(name: str) -> str:
