@@ -29,6 +29,7 @@ NSEXEC_SOURCES = [
     "op_lsm.c",
     "op_exec.c",
     "op_seccomp.c",
+    "op_terminal.c",
 ]
 FREESTANDING = [
     "-std=gnu17",

@@ -27,7 +27,7 @@ static int is_directory(const struct stat *about)
 	return (about->st_mode & S_IFMT) == S_IFDIR;
 }
 
-static int openat2(int dir, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve)
+int openat2(int dir, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve)
 {
 	struct k_open_how how = { flags | O_CLOEXEC, mode, resolve };
 	int tries = 128;
@@ -587,6 +587,36 @@ static int clone_onto(struct run *r, int source, int place, uint64_t set)
 	return error ? error
 		     : at(r, STEP_MOVE_MOUNT,
 			  sys5(NR_MOVE_MOUNT, tree, "", place, "", TO_DESCRIPTOR));
+}
+
+/*
+ * Mounts the file behind `source` on `path`, which becomes an empty file if there is nothing. Neither on the way nor in
+ * the end may there be a symbolic link: one of the image would have the file made elsewhere (CVE-2026-88264).
+ */
+int cover_file(struct run *r, int source, const char *path)
+{
+	auto_fd parent = make_parent(r, path, RESOLVE_NO_SYMLINKS);
+	auto_fd made = -1;
+	auto_fd place = -1;
+	struct stat about;
+	int error;
+
+	if (parent < 0)
+		return parent;
+	made = openat2(parent, last_component(path), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0620,
+		       RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+	if (made < 0 && made != -EEXIST)
+		return at(r, STEP_CREATE, made);
+	place = at(r, STEP_OPEN,
+		   openat2(parent, last_component(path), O_PATH | O_NOFOLLOW, 0,
+			   RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS));
+	if (place < 0)
+		return place;
+	/* With O_PATH and O_NOFOLLOW, a link is opened itself. */
+	error = at(r, STEP_STAT, sys2(__NR_fstat, place, &about));
+	if (!error && (about.st_mode & S_IFMT) == S_IFLNK)
+		error = at(r, STEP_VERIFY, -ELOOP);
+	return error ? error : clone_onto(r, source, place, 0);
 }
 
 /* An empty read-only tmpfs that is mounted nowhere yet. */

@@ -80,7 +80,8 @@
 	OP(MEMORY_POLICY, memory_policy, "un")      \
 	OP(PRIVATE_PROC, private_proc, "")          \
 	OP(ATTRIBUTE, attribute, "sss")             \
-	OP(SECCOMP, seccomp, "nu")
+	OP(SECCOMP, seccomp, "nu")                  \
+	OP(TERMINAL, terminal, "uuu")
 
 enum op_code {
 #define OP(code, name, signature) OP_##code,
@@ -167,6 +168,7 @@ enum step {
 #define CGROUP_OPTIONAL 1U
 #define HOOK_IN_ROOT 1U
 #define AFFINITY_OPTIONAL 1U
+#define TERMINAL_IS_CONSOLE 1U
 #define TARGET_IN_PROC 64U /* the target may be one of the files of procfs that may be covered */
 
 struct plan_header {

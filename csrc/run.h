@@ -91,6 +91,8 @@ _Noreturn void fail(struct run *r, uint32_t index, int error);
 _Noreturn void leave(int status);
 
 /* op_fs.c */
+int openat2(int dir, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
+int cover_file(struct run *r, int source, const char *path);
 int open_in_root(const struct run *r, const char *path, uint64_t flags, uint64_t resolve);
 int open_null(struct run *r);
 int is_null_device(int fd);

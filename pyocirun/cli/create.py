@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pyocirun.cli.main import Session
     from pyocirun.cli.options import Call
     from pyocirun.container.container import Container
+    from pyocirun.spec.config import Spec
 
 
 def run(call: Call, session: Session) -> int:
@@ -29,8 +30,6 @@ def run(call: Call, session: Session) -> int:
 def new_container(call: Call, session: Session, *, detach: bool) -> Container:
     """The container that the flags of create and run describe, created. Raises Error."""
     flags: dict[str, Any] = call.flags
-    if flags["console-socket"] or flags["pidfd-socket"]:
-        _refuse_terminal(flags, detach=detach)
     if flags["preserve-fds"] < 0:
         raise UsageError("--preserve-fds must not be negative")
     return session.factory().create(
@@ -40,16 +39,27 @@ def new_container(call: Call, session: Session, *, detach: bool) -> Container:
         preserve_fds=flags["preserve-fds"],
         no_pivot=flags["no-pivot"],
         no_new_keyring=flags["no-new-keyring"],
+        console_socket=flags["console-socket"] or None,
+        pidfd_socket=flags["pidfd-socket"] or None,
+        change=lambda spec: _as_called(spec, flags, detach),
     )
 
 
-def _refuse_terminal(flags: dict[str, Any], *, detach: bool) -> None:
-    """What the library cannot know: that there is a socket for a terminal."""
-    from pyocirun.cli.terminal import refuse_terminal
-    from pyocirun.spec.bundle import read_bundle
+def _as_called(spec: Spec, flags: dict[str, Any], detach: bool) -> Spec:
+    """The configuration, with what only the command line knows. Raises UsageError."""
+    process = spec.process
+    terminal = process is not None and process.terminal
+    if terminal or flags["console-socket"]:
+        from pyocirun.cli.terminal import check_terminal
 
-    _, _, spec = read_bundle(flags["bundle"] or ".", flags["config"] or None)
-    refuse_terminal(flags, detach=detach, terminal=spec.process is not None and spec.process.terminal is True)
+        check_terminal(flags, detach=detach, terminal=terminal)
+        if process is not None and not detach:
+            from pyocirun.record import replace
+            from pyocirun.spawn.terminal import caller_size
+            from pyocirun.spec.process import with_terminal
+
+            spec = replace(spec, process=with_terminal(process, None, caller_size()))
+    return spec
 
 
 def _write_pid_file(container: Container, path: str) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pyocirun.cli.terminal import refuse_terminal
 from pyocirun.errors import SpecError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyocirun.cli.foreground import Signals
     from pyocirun.cli.main import Session
     from pyocirun.cli.options import Call
+    from pyocirun.container.process import Process
 
 _LAST_ID = (1 << 32) - 2
 """The greatest uid or gid: 2**32 - 1 means "none" to the kernel."""
@@ -20,8 +21,9 @@ def run(call: Call, session: Session) -> int:
     """Exit status of the process, 128 + its signal, or 0 with --detach."""
     flags = call.flags
     request = _request(call)
-    terminal = request["process"].get("terminal") is True if request["process"] else flags["tty"]
-    refuse_terminal(flags, detach=flags["detach"], terminal=terminal)
+    terminal = flags["tty"] or (request["process"] or {}).get("terminal") is True
+    if terminal or flags["console-socket"]:
+        _add_terminal(request, flags, terminal)
     signals = None
     if not flags["detach"]:
         from pyocirun.cli.foreground import Signals
@@ -37,7 +39,32 @@ def run(call: Call, session: Session) -> int:
             process.signal(9)
             process.wait()
             raise
+    if process.terminal >= 0 and signals:
+        return _follow_terminal(process, signals)
     return signals.follow(process.pid, process.signal, process.wait) if signals else 0
+
+
+def _add_terminal(request: dict[str, Any], flags: dict[str, Any], terminal: bool) -> None:
+    """--tty gives one to the process of a file too. Raises UsageError."""
+    from pyocirun.cli.terminal import check_terminal
+    from pyocirun.spawn.terminal import caller_size
+
+    check_terminal(flags, detach=flags["detach"], terminal=terminal)
+    request["terminal"] = terminal
+    request["console_socket"] = flags["console-socket"] or None
+    if not flags["detach"]:
+        request["console_size"] = caller_size()
+
+
+def _follow_terminal(process: Process, signals: Signals) -> int:
+    from pyocirun.spawn.terminal import Relay
+
+    relay = Relay(process.terminal)
+    try:
+        relay.begin()
+        return signals.follow(process.pid, process.signal, process.wait, relay)
+    finally:
+        relay.end()
 
 
 def _request(call: Call) -> dict[str, Any]:
@@ -49,6 +76,7 @@ def _request(call: Call) -> dict[str, Any]:
         "preserve_fds": flags["preserve-fds"],
         "cgroup": flags["cgroup"] or None,
         "ignore_paused": flags["ignore-paused"],
+        "pidfd_socket": flags["pidfd-socket"] or None,
     }
     if flags["process"]:
         return {"process": _read_process(flags["process"]), **common}
@@ -65,7 +93,6 @@ def _request(call: Call) -> dict[str, Any]:
         "no_new_privileges": flags["no-new-privs"],
         "apparmor_profile": flags["apparmor"] or None,
         "selinux_label": flags["process-label"] or None,
-        "tty": flags["tty"],
         **common,
     }
 

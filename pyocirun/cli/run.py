@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pyocirun.cli.main import Session
     from pyocirun.cli.options import Call
     from pyocirun.container.container import Container
+    from pyocirun.spawn.terminal import Relay
 
 
 def run(call: Call, session: Session) -> int:
@@ -18,6 +19,7 @@ def run(call: Call, session: Session) -> int:
     signals = None if call.flags["detach"] else _foreground(call, session)
     container = new_container(call, session, detach=signals is None)
     pid = container.pid  # it may have ended when start returns
+    relay = _relay(container)
     keep: bool = signals is None or call.flags["keep"]
     done = False
     try:
@@ -25,10 +27,14 @@ def run(call: Call, session: Session) -> int:
             from pyocirun.cli.pidfile import write_pid_file
 
             write_pid_file(call.flags["pid-file"], pid)
+        if relay is not None:
+            relay.begin()
         container.start()
-        status = signals.follow(pid, container.kill, container.wait) if signals else 0
+        status = signals.follow(pid, container.kill, container.wait, relay) if signals else 0
         done = True
     finally:
+        if relay is not None:
+            relay.end()
         if not (done and keep):
             _remove(container, session)
     return status
@@ -47,6 +53,15 @@ def _foreground(call: Call, session: Session) -> Signals:
         except OSError as error:
             session.warn(f"cannot become a subreaper: {error}")
     return Signals()
+
+
+def _relay(container: Container) -> Relay | None:
+    """Between the container's terminal and ours; None if it has none, or another has got it."""
+    if container.init is None or container.init.terminal < 0:
+        return None
+    from pyocirun.spawn.terminal import Relay
+
+    return Relay(container.init.terminal)
 
 
 def _remove(container: Container, session: Session) -> None:

@@ -136,7 +136,10 @@ class Container:
         no_new_privileges: bool = False,
         apparmor_profile: str | None = None,
         selinux_label: str | None = None,
-        tty: bool = False,
+        terminal: bool | None = None,
+        console_size: tuple[int, int] | None = None,
+        console_socket: str | None = None,
+        pidfd_socket: str | None = None,
         stdin: int | None = None,
         stdout: int | None = None,
         stderr: int | None = None,
@@ -149,6 +152,8 @@ class Container:
         process: as config.json has it; None: the container's own, with what the other arguments change.
         user: (uid, gid), None for the gid leaves it as it is.  capabilities: added to bounding, effective, permitted.
         stdin, stdout, stderr: descriptors, None for this process's own.  preserve_fds: descriptors from 3 on.
+        terminal: whether it has one; None: as `process` says, else it has none.  console_size: its rows and columns.
+        Its master is in the Process's `terminal`, or is sent to console_socket; a pidfd is sent to pidfd_socket.
         Raises StateError for a container that has stopped or is paused, SpecError, OperationError.
         """
         from pyocirun.container import tenant
@@ -168,10 +173,10 @@ class Container:
             no_new_privileges,
             apparmor_profile,
             selinux_label,
-            tty,
         )
+        wanted = tenant.with_terminal(wanted, terminal, console_size)
         stdio = (0 if stdin is None else stdin, 1 if stdout is None else stdout, 2 if stderr is None else stderr)
-        return tenant.start(self, wanted, stdio, preserve_fds, cgroup)
+        return tenant.start(self, wanted, stdio, preserve_fds, cgroup, console_socket, pidfd_socket)
 
     def kill(self, signal: int = 15, *, all: bool = False) -> None:
         """Send a signal to init; all: to every process of the container.

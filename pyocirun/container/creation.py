@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pyocirun.linux.host import Host
     from pyocirun.plan.build import Request
     from pyocirun.plan.encode import Encoded
+    from pyocirun.spawn.handover import Handover
     from pyocirun.spec.config import Spec
 
 
@@ -42,6 +43,8 @@ class Creation:
         request: Request,
         plan: ops.Plan,
         state: states.State,
+        console_socket: str | None = None,
+        pidfd_socket: str | None = None,
     ) -> None:
         self.factory = factory
         self.directory = directory
@@ -50,16 +53,19 @@ class Creation:
         self.request = request
         self.plan = plan
         self.state = state
+        self.sockets = console_socket, pidfd_socket
         self.manager: Manager | None = None
         self.launched: Launched | None = None
         self.trees: tuple[int, ...] = ()
         self.agent = -1
+        self.handover: Handover | None = None
 
     def run(self, config: bytes, stdio: tuple[int, int, int]) -> Container:
         """Carry the plan out up to the gate. Raises Error, and leaves nothing behind then."""
         try:
             self._compile_filter()
             encoded = encode(self.plan, stamps=self.factory.debug is not None)
+            self._open_handover()
             # First the look at whose cgroup it is, then the state that names it: what is deleted by it is ours.
             self._select_cgroup()
             self.directory.save(self.state)
@@ -67,12 +73,16 @@ class Creation:
             self._before_clone()
             for name in (states.GATE, states.REPORT):
                 posix.mkfifo(name, 0o600, dir_fd=self.directory.fd)
-            launched = self._launch(encoded, stdio)
+            launched = self._launch(encoded, self.handover.stdio(stdio) if self.handover else stdio)
             launched.close()
+            master = self.handover.taken() if self.handover else -1
         except BaseException:
             self._take_back()
             raise
-        init = Process(launched.pid, launched.pidfd)
+        finally:
+            if self.handover is not None:
+                self.handover.close()
+        init = Process(launched.pid, launched.pidfd, master)
         adopt(self.directory.path, init)
         return Container(self.factory.root, self.state, init, self.factory.warn)
 
@@ -81,6 +91,13 @@ class Creation:
             from pyocirun.spawn.seccomp import with_program
 
             self.plan = with_program(self.plan, self.factory.root, self.factory.debug)
+
+    def _open_handover(self) -> None:
+        terminal = self.spec.process is not None and self.spec.process.terminal
+        if terminal or any(self.sockets):
+            from pyocirun.spawn.handover import Handover
+
+            self.handover = Handover(terminal, *self.sockets, "standard")
 
     def _launch(self, encoded: Encoded, stdio: tuple[int, int, int]) -> Launched:
         stamps = native.shared_memfd("stamps", MAX_OPS * 8) if self.factory.debug is not None else -1
@@ -160,6 +177,10 @@ class Creation:
 
     def _answers(self) -> dict[str, Callable[[int], Answer]]:
         uid = self.spec.process.user.uid if self.spec.process is not None else 0
+        answers = self._plain_answers(uid)
+        return self.handover.answers(answers, self.launched) if self.handover and self.launched else answers
+
+    def _plain_answers(self, uid: int) -> dict[str, Callable[[int], Answer]]:
         return {
             "home": lambda fd: effects.home(fd, uid),
             "sources": lambda fd: Answer(fds=self._taken_trees()),

@@ -9,6 +9,7 @@ from pyocirun import files
 from pyocirun.container import state as states
 from pyocirun.container.container import Container
 from pyocirun.errors import Error, IDInUse, StateError
+from pyocirun.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,12 +73,21 @@ class Factory:
         preserve_fds: int = 0,
         no_pivot: bool = False,
         no_new_keyring: bool = False,
+        terminal: bool | None = None,
+        console_size: tuple[int, int] | None = None,
+        console_socket: str | None = None,
+        pidfd_socket: str | None = None,
+        change: Callable[[Spec], Spec] | None = None,
     ) -> Container:
         """A container in the state "created": all is set up, and its process waits for start().
 
         bundle: directory with config.json, None for the current one.  config: a document, or the path of another
         config.json.  stdin, stdout, stderr: descriptors for the process; None: this process's own.  preserve_fds: how
         many descriptors from 3 on the process keeps.  no_pivot: for a root on a ramfs.
+        terminal: whether the process has one, None: as the configuration says; its master is in `init.terminal`, or is
+        sent to console_socket.  console_size: its rows and columns, None: as the configuration says.  pidfd_socket: a
+        pidfd of init is sent there.  Both are paths of stream sockets that somebody listens on.
+        change: gets the configuration, and returns the one to follow; exec takes its process from the first one.
         Raises InvalidID, IDInUse, SpecError, OperationError, HookError, CgroupError; then nothing is left behind.
         """
         from pyocirun.container.creation import Creation
@@ -87,7 +97,11 @@ class Factory:
         if preserve_fds:
             check_preserved(preserve_fds)
         self._prepare()
-        data, spec, host, request, plan = self._plan(id, bundle, config, None, preserve_fds, no_pivot, no_new_keyring)
+        if terminal is not None or console_size is not None:
+            change = _with_terminal(terminal, console_size, change)
+        data, spec, host, request, plan = self._plan(
+            id, bundle, config, None, preserve_fds, no_pivot, no_new_keyring, change
+        )
         if not files.is_directory(request.rootfs):
             raise rootfs_missing(request.rootfs)
         directory = states.make_directory(self.root, id)
@@ -95,7 +109,8 @@ class Factory:
             raise IDInUse(f"container with given ID already exists: {id}", id=id, path=f"{self.root}/{id}")
         stdio = (0 if stdin is None else stdin, 1 if stdout is None else stdout, 2 if stderr is None else stderr)
         with directory:
-            creation = Creation(self, directory, spec, host, request, plan, self._state(spec, request, host, plan))
+            state = self._state(spec, request, host, plan)
+            creation = Creation(self, directory, spec, host, request, plan, state, console_socket, pidfd_socket)
             return creation.run(data, stdio)
 
     def load(self, id: str) -> Container:
@@ -208,12 +223,15 @@ class Factory:
         preserve_fds: int,
         no_pivot: bool,
         no_new_keyring: bool,
+        change: Callable[[Spec], Spec] | None = None,
     ) -> tuple[bytes, Spec, Host, Request, Plan]:
         from pyocirun.plan.build import Request, build
         from pyocirun.spawn.probe import namespace_inode, probe
         from pyocirun.spec.bundle import read_bundle, rootfs_path
 
         absolute, data, spec = read_bundle(bundle or ".", config)
+        if change is not None:
+            spec = change(spec)
         if host is None:
             process = spec.process
             labelled = process is not None and bool(process.apparmor_profile or process.selinux_label)
@@ -287,6 +305,21 @@ def behind_gate(plan: Plan, start: int) -> tuple[tuple[int, str, str, int], ...]
         elif isinstance(op, LoadSeccomp):
             found.append((index, "seccomp", "", 0))
     return tuple(found)
+
+
+def _with_terminal(
+    terminal: bool | None, size: tuple[int, int] | None, change: Callable[[Spec], Spec] | None
+) -> Callable[[Spec], Spec]:
+    """`change`, and after it these two of process."""
+    from pyocirun.spec.process import with_terminal
+
+    def both(spec: Spec) -> Spec:
+        spec = change(spec) if change is not None else spec
+        if spec.process is None:
+            return spec
+        return replace(spec, process=with_terminal(spec.process, terminal, size))
+
+    return both
 
 
 def rootfs_missing(path: str) -> Error:

@@ -15,11 +15,15 @@ class Process:
 
     What `exec` and `create` return is a child of this process, so its exit status can be had, once, by `wait`. A
     container that was loaded has an init that is somebody else's child: it can be waited for, its status is not known.
+
+    terminal: the master of its terminal, close-on-exec; -1 if it has none, or if it was sent to a console socket. The
+    object owns it too: posix.dup makes one that outlives it.
     """
 
-    def __init__(self, pid: int, pidfd: int) -> None:
+    def __init__(self, pid: int, pidfd: int, terminal: int = -1) -> None:
         self.pid = pid
         self.pidfd = pidfd
+        self.terminal = terminal
         self.container = ""
         self._status: int | None = None
         self._lock = allocate_lock()
@@ -64,10 +68,13 @@ class Process:
         native.send_signal(self.pidfd, signal)
 
     def close(self) -> None:
-        """Give the pidfd back; nothing can be done with the process any more."""
+        """Give the descriptors back; nothing can be done with the process any more."""
         if self.pidfd >= 0:
             posix.close(self.pidfd)
             self.pidfd = -1
+        if self.terminal >= 0:
+            posix.close(self.terminal)
+            self.terminal = -1
 
     def __del__(self) -> None:
         self.close()

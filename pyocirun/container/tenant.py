@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pyocirun.container.container import Container
     from pyocirun.plan.ops import Slot
+    from pyocirun.spawn.handover import Handover
     from pyocirun.spawn.launch import Launched
     from pyocirun.spawn.sync import Answer, Effects
     from pyocirun.spec.process import Process
@@ -44,7 +45,6 @@ def wanted_process(
     no_new_privileges: bool,
     apparmor_profile: str | None,
     selinux_label: str | None,
-    tty: bool,
 ) -> Process:
     """The process to start: the one given, or the container's own with changes. Raises SpecError."""
     if process is not None:
@@ -54,7 +54,7 @@ def wanted_process(
         raise SpecError("exec args cannot be empty", pointer="/process/args")
     if base is None:
         raise SpecError("the container has no process to take the rest from", pointer="/process")
-    changes: dict[str, object] = {"args": tuple(args), "env": (*base.env, *env), "terminal": tty}
+    changes: dict[str, object] = {"args": tuple(args), "env": (*base.env, *env), "terminal": False}
     if cwd is not None:
         changes["cwd"] = cwd
     if user is not None or additional_gids is not None:
@@ -76,6 +76,8 @@ def start(
     stdio: tuple[int, int, int],
     preserve_fds: int,
     cgroup: str | list[str] | None,
+    console_socket: str | None,
+    pidfd_socket: str | None,
 ) -> Running:
     """Start `wanted` in the container."""
     init = container.init
@@ -99,22 +101,46 @@ def start(
 
         plan = with_program(plan, container._root, None)
 
-    launched = launch(plan, encode(plan), lambda slot: _open_slot(slot, init), stdio)
+    handover = _handover(wanted.terminal, console_socket, pidfd_socket)
     agent = _Agent(container, linux.seccomp)
     try:
-        answers = {"home": lambda fd: effects.home(fd, wanted.user.uid), "seccomp": lambda fd: agent.tell(launched)}
-        parent: Effects = {ops.SetRlimit: effects.set_rlimit, ops.ConnectAgent: agent.connect}
-        drive(plan, launched, parent, answers, container._warn)
-        await_exec(launched, plan)
-    except BaseException:
-        effects.kill(launched)
-        raise
+        stdio = handover.stdio(stdio) if handover is not None else stdio
+        launched = launch(plan, encode(plan), lambda slot: _open_slot(slot, init), stdio)
+        try:
+            answers = {"home": lambda fd: effects.home(fd, wanted.user.uid), "seccomp": lambda fd: agent.tell(launched)}
+            answers = handover.answers(answers, launched) if handover is not None else answers
+            parent: Effects = {ops.SetRlimit: effects.set_rlimit, ops.ConnectAgent: agent.connect}
+            drive(plan, launched, parent, answers, container._warn)
+            await_exec(launched, plan)
+        except BaseException:
+            effects.kill(launched)
+            raise
+        finally:
+            launched.close()
+        process = Running(launched.pid, launched.pidfd, handover.taken() if handover is not None else -1)
     finally:
         agent.close()
-        launched.close()
-    process = Running(launched.pid, launched.pidfd)
+        if handover is not None:
+            handover.close()
     adopt(container._path, process)
     return process
+
+
+def with_terminal(process: Process, terminal: bool | None, size: tuple[int, int] | None) -> Process:
+    """`process` with or without a terminal of this size; None: as it is. Raises SpecError."""
+    if terminal is None and size is None:
+        return process
+    from pyocirun.spec.process import with_terminal
+
+    return with_terminal(process, terminal, size)
+
+
+def _handover(terminal: bool, console_socket: str | None, pidfd_socket: str | None) -> Handover | None:
+    if not (terminal or console_socket or pidfd_socket):
+        return None
+    from pyocirun.spawn.handover import Handover
+
+    return Handover(terminal, console_socket, pidfd_socket, "setns")
 
 
 class _Agent:
@@ -158,8 +184,6 @@ def _given(container: Container, process: dict[str, Any]) -> Process:
 
 def _checked(process: Process, at: str) -> Process:
     """What this version, or this machine, cannot obey is refused. at: JSON pointer of the process."""
-    if process.terminal:
-        raise SpecError("terminal is not supported yet", pointer="/terminal")
     if process.apparmor_profile or process.selinux_label:
         from pyocirun.plan.lsm import refuse_absent
         from pyocirun.spawn.probe import security_modules

@@ -88,7 +88,8 @@ def root(spec: Spec, host: Host, request: Request, stages: namespaces.Stages) ->
     from pyocirun.plan import paths, rootfs
 
     if not stages.own_mounts:
-        return [*runtime_hooks(spec), *sysctls(spec, host, request), ops.Chroot(request.rootfs), *names(spec)]
+        chroot = [ops.Chroot(request.rootfs), *terminal(spec, console=False)]
+        return [*runtime_hooks(spec), *sysctls(spec, host, request), *chroot, *names(spec)]
     return [
         *rootfs.prepare(spec, host, request, stages),
         *runtime_hooks(spec),
@@ -96,12 +97,22 @@ def root(spec: Spec, host: Host, request: Request, stages: namespaces.Stages) ->
         *rootfs.change(request),
         *namespaces.after_pivot(stages),
         ops.ReopenNull(),
+        *terminal(spec, console=True),
         *([ops.MakeCwd(spec.process.cwd)] if spec.process else []),
         *([ops.Attributes("/", 1)] if spec.root.readonly else []),
         *names(spec),
         *paths.protect(spec),
         *rootfs.propagation(spec),
     ]
+
+
+def terminal(spec: Spec, *, console: bool) -> list[ops.Op]:
+    """Once only the container's own devpts can be seen; before anything becomes read-only, for /dev/console."""
+    if spec.process is None or not spec.process.terminal:
+        return []
+    from pyocirun.plan import process
+
+    return process.terminal(spec.process, console=console)
 
 
 def runtime_hooks(spec: Spec) -> list[ops.Op]:
@@ -165,7 +176,7 @@ def wait_for_start(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
 
 def refuse_unsupported(spec: Spec) -> None:
     """Raises SpecError for the first field that this version cannot obey: nothing is dropped silently."""
-    linux, process = spec.linux, spec.process
+    linux = spec.linux
     wanted: list[tuple[str, object]] = [
         ("/linux/intelRdt", linux.intel_rdt),
         ("/linux/mountLabel", linux.mount_label),
@@ -173,10 +184,6 @@ def refuse_unsupported(spec: Spec) -> None:
         ("/linux/timeOffsets", linux.time_offsets),
         ("/linux/namespaces", linux.namespace("time")),
     ]
-    if process is not None:
-        wanted += [
-            ("/process/terminal", process.terminal),
-        ]
     for pointer, value in wanted:
         if value:
             what = "a time namespace" if pointer == "/linux/namespaces" else pointer.rpartition("/")[2]

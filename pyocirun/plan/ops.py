@@ -97,6 +97,7 @@ WIRE: tuple[tuple[str, str], ...] = (
     ("private_proc", ""),
     ("attribute", "sss"),
     ("seccomp", "nu"),
+    ("terminal", "uuu"),
 )
 """nsexec's operations, in the order of their codes, with the kinds of their fields; csrc/plan.h has the same table."""
 
@@ -1030,6 +1031,25 @@ class Finish(_Plain):
 
     wire = "finish"
     says = "end"
+
+
+class Terminal(Op):
+    """Give the process a pseudo terminal of the container's devpts; the parent gets its master.
+
+    rows, columns: its size, 0 for none.  console: it is /dev/console too.
+    """
+
+    wire = "terminal"
+    rows: int = 0
+    columns: int = 0
+    console: bool = False
+
+    def describe(self) -> str:
+        size = f" of {self.columns}x{self.rows}" if self.rows or self.columns else ""
+        return f"make a terminal{size}{' and bind it on /dev/console' if self.console else ''}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return self.rows, self.columns, int(self.console)
 
 
 class Plan(Record):

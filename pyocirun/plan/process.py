@@ -24,7 +24,8 @@ def identity(process: Process, linux: Linux, *, keep_groups: bool = False) -> li
     The directory is tried with both: one may see what the other cannot (NFS with root squashed, or mode 0700).
     """
     user = process.user
-    plan: list[ops.Op] = [ops.Session(), ops.Umask(DEFAULT_UMASK if user.umask is None else user.umask)]
+    plan: list[ops.Op] = [] if process.terminal else [ops.Session()]
+    plan.append(ops.Umask(DEFAULT_UMASK if user.umask is None else user.umask))
     plan += rlimits(process)
     if needs_home(process):
         plan.append(ops.Home(user.uid))
@@ -56,6 +57,12 @@ def _execution(process: Process, linux: Linux) -> list[ops.Op]:
     from pyocirun.plan.scheduling import domain, scheduling
 
     return [*scheduling(process), *domain(linux)]
+
+
+def terminal(process: Process, *, console: bool) -> list[ops.Op]:
+    """process.terminal, in a session of its own. The terminal goes to the process's user with 0, 1 and 2."""
+    size = process.console_size
+    return [ops.Session(), ops.Terminal(size.height if size else 0, size.width if size else 0, console)]
 
 
 def rlimits(process: Process) -> list[ops.Op]:

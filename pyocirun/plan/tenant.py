@@ -49,7 +49,8 @@ def build(
         keyring = ops.Keyring(f"_ses.{id}")
         plan += _labelled_keyring(wanted, keyring) if labelled else [keyring]
     root = ops.Chroot("/") if namespaces & CLONE_NEWNS else ops.EnterRoot()
-    plan += [root, ops.ReopenNull(), *process.identity(wanted, linux, keep_groups=keep_groups)]
+    plan += [root, ops.ReopenNull(), *(process.terminal(wanted, console=False) if wanted.terminal else ())]
+    plan += process.identity(wanted, linux, keep_groups=keep_groups)
     plan += join_cgroups(cgroups, charged=True)
     end: list[ops.Op] = [ops.Exec(wanted.args, process.environment(wanted))]
     if linux.seccomp is not None:

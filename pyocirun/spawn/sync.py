@@ -6,7 +6,7 @@ import posix
 
 from pyocirun import native
 from pyocirun.errors import Error, OperationError
-from pyocirun.plan.ops import Fork, Home, Sync
+from pyocirun.plan.ops import Fork, Sync
 from pyocirun.record import Record
 from pyocirun.spawn.message import AT, FAILED, GO, WARN, Message, decode, encode
 
@@ -41,7 +41,8 @@ def drive(
     """Run the parent's operations where the plan has them, and answer nsexec, up to the gate or to execve.
 
     effects: what runs an operation of the parent, by its type.  answers: what to send along at a point of Sync, or
-    "home"; it gets the descriptor that came with AT, or -1, and its own descriptors are closed after sending.
+    "home" or "terminal"; it gets the descriptor that came with AT, or -1, which is closed afterwards, and so are its
+    own ones.
     Raises OperationError for what nsexec reports, Error if it dies; the caller kills and cleans up.
     """
     done = plan.position_of_clone() + 1
@@ -59,8 +60,8 @@ def drive(
                 continue
             _run(plan, done, message.index, launched, effects)
             done = message.index + 1
-            point = "home" if type(op) is Home else op.point if type(op) is Sync else "end"
-            if point in ("start", "exec", "end"):
+            point = op.point if type(op) is Sync else op.wire
+            if point in ("start", "exec", "finish"):
                 return
             _answer(launched, message.index, point, fd, answers)
         finally:

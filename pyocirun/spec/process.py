@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyocirun.record import Record
+from pyocirun.record import Record, replace
 from pyocirun.spec import reader
 from pyocirun.spec.reader import UINT32, UINT64, child, fault
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 MAX_ID = UINT32 - 1
 """Highest user or group id: the one above is -1, which setresuid(2) and chown(2) take for "leave as it is"."""
+
+LONGEST_SIDE = 65535
+"""Of a terminal: the kernel's struct winsize has 16 bits for each."""
 
 
 class User(Record):
@@ -120,6 +123,17 @@ def parse_process(value: Any, at: str = "/process") -> Process:
     )
 
 
+def with_terminal(process: Process, terminal: bool | None, size: tuple[int, int] | None) -> Process:
+    """`process` with or without a terminal, of this size in rows and columns; None: as it is. Raises SpecError."""
+    if terminal is not None:
+        process = replace(process, terminal=terminal)
+    if size is None:
+        return process
+    if not all(0 <= number <= LONGEST_SIDE for number in size):
+        raise fault("/consoleSize", f"rows and columns go from 0 to {LONGEST_SIDE}")
+    return replace(process, console_size=ConsoleSize(*size))
+
+
 def _cwd(fields: dict[str, Any], at: str) -> str:
     cwd = reader.optional_string(fields, "cwd", at)
     if cwd is None:
@@ -163,8 +177,8 @@ def _console_size(fields: dict[str, Any], at: str) -> ConsoleSize | None:
     if size is None:
         return None
     at = child(at, "consoleSize")
-    # The kernel's struct winsize has 16 bits for each.
-    return ConsoleSize(reader.integer(size, "height", at, 0, 65535), reader.integer(size, "width", at, 0, 65535))
+    sides = [reader.integer(size, name, at, 0, LONGEST_SIDE) for name in ("height", "width")]
+    return ConsoleSize(*sides)
 
 
 def _capabilities(fields: dict[str, Any], at: str) -> Capabilities | None:

@@ -48,12 +48,15 @@ from pyocirun.plan.ops import (
     RunHook,
     RunHooks,
     SaveState,
+    Session,
     SetBounding,
     SetCapabilities,
     SetRlimit,
     SetUser,
+    StdioOwner,
     Sync,
     Sysctl,
+    Terminal,
     Undumpable,
     Unshare,
     WriteCgroup,
@@ -69,7 +72,7 @@ from pyocirun.spec.linux import (
     TimeOffset,
 )
 from pyocirun.spec.mounts import Mount as SpecMount
-from pyocirun.spec.process import Capabilities, Rlimit, User
+from pyocirun.spec.process import Capabilities, ConsoleSize, Rlimit, User
 from pyocirun.spec.resources import parse_resources
 from tests.support import (
     CHARGED_PATHS,
@@ -619,7 +622,6 @@ def test_names_are_set_in_their_namespace() -> None:
         ("/linux/netDevices", {"net_devices": {"eth0": NetDevice()}}),
         ("/linux/timeOffsets", {"time_offsets": {"boottime": TimeOffset(1)}}),
         ("/linux/namespaces", {"namespaces": ("mount", "time")}),
-        ("/process/terminal", {"process": minimal_process(terminal=True)}),
     ],
 )
 def test_unsupported_field_is_refused_with_its_pointer(pointer: str, fields: dict[str, Any]) -> None:
@@ -630,3 +632,38 @@ def test_unsupported_field_is_refused_with_its_pointer(pointer: str, fields: dic
 
     assert caught.value.pointer == pointer
     assert str(caught.value).startswith(f"{pointer}: ")
+
+
+def test_terminal_is_made_in_the_containers_own_root_before_anything_is_read_only() -> None:
+    spec = minimal_spec(
+        process=minimal_process(terminal=True, console_size=ConsoleSize(24, 80)),
+        root=Root("r", True),
+        masked_paths=("/proc/keys",),
+    )
+
+    plan = build(spec)
+
+    assert only(plan, Terminal) == Terminal(24, 80, console=True)
+    assert where(plan, PivotRoot) < where(plan, ReopenNull) < where(plan, Terminal) < where(plan, Attributes)
+    assert where(plan, Terminal) < where(plan, MaskPath)
+
+
+def test_terminal_comes_with_a_session_and_goes_to_the_user_with_stdio() -> None:
+    plan = build(minimal_spec(process=minimal_process(terminal=True)))
+
+    assert len(every(plan, Session)) == 1
+    assert where(plan, Session) == where(plan, Terminal) - 1
+    assert where(plan, Terminal) < where(plan, StdioOwner) < where(plan, SetUser)
+
+
+def test_terminal_is_bound_on_nothing_of_the_hosts() -> None:
+    spec = minimal_spec(process=minimal_process(terminal=True), namespaces=("pid",))
+
+    plan = build(spec)
+
+    assert only(plan, Terminal) == Terminal()
+    assert where(plan, Chroot) < where(plan, Terminal)
+
+
+def test_without_a_terminal_there_is_none() -> None:
+    assert not every(build(minimal_spec()), Terminal)

@@ -84,6 +84,7 @@ EVERY_OP: tuple[Op, ...] = (
     ops.SelinuxLabel("a:b:c"),
     ops.KeyringLabel(""),
     ops.LoadSeccomp(Filter(43, (), (), False, False, 44), (45, 46)),
+    ops.Terminal(47, 48, True),
 )
 """One of each, at least, with values that are all different."""
 
