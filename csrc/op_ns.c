@@ -11,6 +11,7 @@
 #include "run.h"
 
 #define SIGNAL_KILL 9
+#define SLOT_JOINED (-4095) /* no errno of ours */
 #define POSSESSOR_ALL 0x3f000000L
 
 /* The launcher has done it: it is in the plan so that the plan says so, and so that its time can be seen. */
@@ -85,19 +86,31 @@ static int slot_fd(struct run *r, uint64_t slot)
 	return r->slots[slot];
 }
 
-/* join "uu": slot of a namespace file or a pidfd, CLONE_NEW* flags. */
+/*
+ * join "uu": slot of a namespace file or a pidfd, CLONE_NEW* flags. With JOIN_ATTEMPT a refusal is none yet: the same join
+ * comes again once the user namespace is another one. A slot that was joined is not joined twice.
+ */
 int op_join(struct run *r, struct cursor *c)
 {
-	int fd = slot_fd(r, take_u64(c));
+	uint64_t slot = take_u64(c);
 	uint64_t flags = take_u64(c);
+	int fd = slot_fd(r, slot);
 	int error;
 
+	if (fd == SLOT_JOINED)
+		return 0;
 	if (fd < 0)
 		return fd;
-	error = at(r, STEP_SETNS, sys2(__NR_setns, fd, flags));
-	if (!error)
-		error = at(r, STEP_PRCTL, watch_parent_death(r));
-	return error;
+	error = sys2(__NR_setns, fd, flags & ~JOIN_ATTEMPT);
+	if (error == -EPERM && flags & JOIN_ATTEMPT)
+		return 0;
+	if (at(r, STEP_SETNS, error) < 0)
+		return error;
+	if (flags & JOIN_ATTEMPT) {
+		sys1(__NR_close, fd);
+		r->slots[slot] = SLOT_JOINED;
+	}
+	return at(r, STEP_PRCTL, watch_parent_death(r));
 }
 
 int op_unshare(struct run *r, struct cursor *c)
@@ -127,15 +140,20 @@ int op_fork(struct run *r, struct cursor *c)
 }
 
 /*
- * become_root "u": 1 if setgroups is denied here. The namespace's ids are mapped by now; take them.
+ * become_root "u": USER_KEEP_GROUPS if setgroups is denied here, USER_KEEP_IF_DENIED if it may be: the namespace is one
+ * of others, in which we have all capabilities, so that nothing else can be the reason. Its ids are mapped; take them.
  */
 int op_become_root(struct run *r, struct cursor *c)
 {
-	uint64_t keep_groups = take_u64(c);
+	uint64_t bits = take_u64(c);
 	int error = 0;
 
-	if (!keep_groups)
+	if (!(bits & USER_KEEP_GROUPS))
 		error = at(r, STEP_SETGROUPS, sys2(__NR_setgroups, 0, NULL));
+	if (error == -EPERM && bits & USER_KEEP_IF_DENIED) {
+		r->groups_denied = 1;
+		error = 0;
+	}
 	if (!error)
 		error = at(r, STEP_SETGID, sys3(__NR_setresgid, 0, 0, 0));
 	if (!error)

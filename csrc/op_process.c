@@ -145,7 +145,7 @@ int op_user(struct run *r, struct cursor *c)
 	groups = (uint32_t *)(uintptr_t)(list + 1);
 	for (uint64_t i = 0; i < list[0]; i++)
 		groups[i] = (uint32_t)list[i + 1];
-	if (!error && !(bits & USER_KEEP_GROUPS))
+	if (!error && !(bits & USER_KEEP_GROUPS) && (list[0] || !r->groups_denied))
 		error = at(r, STEP_SETGROUPS, sys2(__NR_setgroups, list[0], groups));
 	if (!error)
 		error = at(r, STEP_SETGID, sys3(__NR_setresgid, gid, gid, gid));

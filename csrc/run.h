@@ -37,7 +37,8 @@ struct run {
 	int covered; /* an empty read-only directory, mounted as the first mask of one; -1: none yet */
 	int first_fd; /* of those that belong to nsexec and not to the container */
 	int undumpable;
-	int umask; /* for hooks: the caller's, until the container's is set */
+	int groups_denied; /* setgroups(2), in a user namespace that was joined */
+	int umask;         /* for hooks: the caller's, until the container's is set */
 	enum step step;
 	int64_t value;      /* goes out with FAILED */
 	size_t tail_length; /* likewise: the end of a hook's output */

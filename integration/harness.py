@@ -107,10 +107,13 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "cgroup2": _is_cgroup2,
     "busybox": lambda: (path := shutil.which("busybox")) is not None and _is_static(path),
     "userns": lambda: os.path.exists("/proc/self/ns/user"),
+    "timens": lambda: os.path.exists("/proc/self/ns/time"),
     "cgroupns": lambda: os.path.exists("/proc/self/ns/cgroup"),
     "mqueue": lambda: os.path.exists("/proc/sys/fs/mqueue"),
     "keyring": lambda: os.path.exists("/proc/keys"),
     "strace": _has("strace"),
+    "setpriv": _has("setpriv"),
+    "uidmap": _has("newuidmap"),
 }
 
 _T = TypeVar("_T")

@@ -15,6 +15,7 @@ from integration.harness import (
     helper,
     mount,
     namespace,
+    only,
     requires,
     umount,
     wait_for_orphan,
@@ -125,12 +126,24 @@ def test_the_loopback_address_answers(runtime: Runtime, bundle: Bundle) -> None:
     assert ",UP" in runtime.run(bundle).ok().stdout
 
 
-def test_a_path_of_the_wrong_type_is_refused(runtime: Runtime, bundle: Bundle, neighbour: int) -> None:
-    bundle.with_namespace("network", f"/proc/{neighbour}/ns/ipc")
+@pytest.mark.parametrize(("type", "kind"), [("network", "ipc"), ("ipc", "uts"), ("uts", "net"), ("pid", "mnt")])
+def test_a_path_of_the_wrong_type_is_refused(
+    runtime: Runtime, bundle: Bundle, neighbour: int, type: str, kind: str
+) -> None:
+    bundle.with_namespace(type, f"/proc/{neighbour}/ns/{kind}")
 
-    result = runtime.create(bundle)
+    runtime.create(bundle).fails()
 
-    result.fails()
+
+@only("pyocirun")
+@pytest.mark.parametrize("file", ["ns/user", "status", "root"])
+def test_a_path_that_is_no_namespace_of_the_type_is_named(
+    runtime: Runtime, bundle: Bundle, neighbour: int, file: str
+) -> None:
+    path = f"/proc/{neighbour}/{file}"
+    bundle.with_namespace("network", path)
+
+    runtime.create(bundle).fails(f"cannot join the network namespace {path}: it is no network namespace")
 
 
 def test_a_path_that_is_missing_is_refused(runtime: Runtime, bundle: Bundle) -> None:
@@ -267,6 +280,148 @@ def test_a_cgroup_namespace_has_the_cgroup_of_the_container_as_its_root(runtime:
     mine = [line for line in cgroups if line.split(":")[1] in ("memory", "pids", "devices", "freezer")]
     assert mine
     assert all(line.endswith(":/") for line in mine)
+
+
+@requires("userns")
+def test_a_user_namespace_takes_340_ranges(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.map_users(100000)
+    ranges = [{"containerID": i, "hostID": 1000 + i * 2, "size": 1} for i in range(340)]  # less than a page of text
+    bundle.linux["uidMappings"] = bundle.linux["gidMappings"] = ranges
+    os.chown(bundle.rootfs, 1000, 1000)
+    id = runtime.running(bundle)
+
+    lines = Path(f"/proc/{runtime.pid(id)}/gid_map").read_text().splitlines()
+
+    assert [line.split() for line in lines] == [[str(i), str(1000 + i * 2), "1"] for i in range(340)]
+
+
+@requires("userns")
+@only("pyocirun")
+def test_a_user_namespace_takes_no_more_ranges(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.map_users(100000)
+    ranges = [{"containerID": i * 3, "hostID": 100000 + i * 5, "size": 2} for i in range(341)]
+    bundle.linux["uidMappings"] = ranges
+
+    runtime.create(bundle).fails("341 id mappings, the kernel takes 340")
+
+
+@requires("userns")
+def test_a_map_that_is_too_long_for_the_kernel_is_refused(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.map_users(100000)
+    bundle.linux["uidMappings"] = [
+        {"containerID": i * 3, "hostID": 1000000000 + i * 5, "size": 2} for i in range(os.sysconf("SC_PAGE_SIZE") // 16)
+    ]
+
+    runtime.create(bundle).fails()
+    assert runtime.traces() == []
+
+
+@requires("userns")
+def test_a_network_namespace_of_another_user_namespace_is_joined(
+    runtime: Runtime, bundle: Bundle, other_bundle: Bundle
+) -> None:
+    """Root has power over both, until it is in one of them."""
+    other_bundle.map_users(300000)
+    pid = runtime.pid(runtime.running(other_bundle))
+    bundle.map_users(100000)
+    bundle.with_namespace("network", f"/proc/{pid}/ns/net")
+    bundle.config["mounts"] = [mount for mount in bundle.config["mounts"] if mount["type"] != "sysfs"]
+
+    report = runtime.run(bundle).report
+
+    assert report["namespaces"]["net"] == namespace("net", pid)
+    assert report["namespaces"]["user"] != namespace("user", pid)
+
+
+@requires("timens")
+@only("pyocirun")
+def test_clocks_are_shifted_in_a_time_namespace(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.with_namespace("time")
+    bundle.linux["timeOffsets"] = {"boottime": {"secs": 1_000_000}, "monotonic": {"secs": 7, "nanosecs": 9}}
+
+    uptime, offsets = (
+        runtime.run(bundle.shell("cat /proc/uptime; cat /proc/self/timens_offsets")).ok().stdout.split("\n", 1)
+    )
+
+    host = float(Path("/proc/uptime").read_text().split()[0])
+    assert 0 <= host + 1_000_000 - float(uptime.split()[0]) < 60
+    assert offsets.split() == ["monotonic", "7", "9", "boottime", "1000000", "0"]
+
+
+@requires("timens")
+@only("pyocirun")
+@pytest.mark.parametrize("offsets", [None, {}, {"monotonic": {"secs": 100}}])
+def test_a_time_namespace_is_new(runtime: Runtime, bundle: Bundle, offsets: dict[str, object] | None) -> None:
+    bundle.with_namespace("time")
+    if offsets is not None:
+        bundle.linux["timeOffsets"] = offsets
+    id = runtime.running(bundle)
+    pid = runtime.pid(id)
+
+    assert namespace("time", pid) == namespace("time_for_children", pid) != namespace("time")
+
+
+@requires("timens", "userns")
+@only("pyocirun")
+def test_a_time_namespace_in_a_user_namespace(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.map_users(100000)
+    bundle.with_namespace("time")
+    bundle.linux["timeOffsets"] = {"boottime": {"secs": 1_000_000}}
+
+    uptime = runtime.run(bundle.args("cat", "/proc/uptime")).ok().stdout.split()[0]
+
+    assert float(uptime) > 1_000_000
+
+
+@requires("timens")
+@only("pyocirun")
+def test_a_process_of_exec_sees_the_shifted_clocks(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.with_namespace("time")
+    bundle.linux["timeOffsets"] = {"boottime": {"secs": 1_000_000}}
+    id = runtime.running(bundle)
+
+    uptime = runtime.exec(id, "cat", "/proc/uptime").ok().stdout.split()[0]
+
+    assert float(uptime) > 1_000_000
+    assert runtime.status(id) == "running"
+
+
+@requires("timens")
+@only("pyocirun")
+def test_a_time_namespace_is_joined_by_path(runtime: Runtime, bundle: Bundle, other_bundle: Bundle) -> None:
+    other_bundle.with_namespace("time")
+    other_bundle.linux["timeOffsets"] = {"boottime": {"secs": 1_000_000}}
+    pid = runtime.pid(runtime.running(other_bundle))
+    bundle.with_namespace("time", f"/proc/{pid}/ns/time")
+    id = runtime.running(bundle)
+
+    assert namespace("time", runtime.pid(id)) == namespace("time", pid)
+
+
+@only("pyocirun")
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        (None, "time namespace offsets specified, but time namespace isn't enabled"),
+        ("/proc/self/ns/time", "both namespace path and time offsets specified"),
+    ],
+)
+def test_offsets_need_a_new_time_namespace(runtime: Runtime, bundle: Bundle, path: str | None, text: str) -> None:
+    if path:
+        bundle.with_namespace("time", path)
+    bundle.linux["timeOffsets"] = {"boottime": {"secs": 1}}
+
+    runtime.create(bundle).fails(text)
+
+
+@requires("timens")
+@only("pyocirun")
+def test_an_offset_that_the_clock_cannot_take_is_refused(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.with_namespace("time")
+    bundle.linux["timeOffsets"] = {"boottime": {"secs": -(10**9)}}
+
+    runtime.create(bundle).fails("cannot shift clocks: boottime -1000000000 0")
+    assert runtime.traces() == []
 
 
 def test_two_namespaces_of_a_type_are_refused(runtime: Runtime, bundle: Bundle) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyocirun import native
+from pyocirun import files, native
 from pyocirun.container import state as states
 from pyocirun.container.container import Container, empty_and_destroy
 from pyocirun.container.process import Process, adopt, start_time
@@ -148,6 +148,16 @@ class Creation:
             self.state = replace(self.state, cgroup_paths={})
             self.directory.save(self.state)
             raise
+        if self.state.rootless:
+            # Those that could not be had are not the container's: exec must not look for them.
+            had = {name: path for name, path in self.manager.paths.items() if files.is_directory(path)}
+            self._tell_missing_cgroups(len(had))
+            self.state = replace(self.state, cgroup_paths=had)
+
+    def _tell_missing_cgroups(self, had: int) -> None:
+        missing = len(self.request.cgroup_paths) - had
+        if missing and self.factory.debug is not None:
+            self.factory.debug(f"{missing} cgroup hierarchies are passed over: this caller may not make cgroups there")
 
     def _open_slot(self, slot: ops.Slot) -> int:
         if slot.kind in ("gate", "report"):
@@ -168,6 +178,7 @@ class Creation:
     def _effects(self) -> dict[type[ops.Op], Callable[[Any, Launched], None]]:
         return {
             ops.WriteIdMaps: self._write_id_maps,
+            ops.WriteTimeOffsets: effects.write_time_offsets,
             ops.SetRlimit: effects.set_rlimit,
             ops.RunHooks: self._run_hooks,
             ops.OpenSources: self._open_sources,
@@ -192,7 +203,8 @@ class Creation:
     def _write_id_maps(self, op: ops.WriteIdMaps, launched: Launched) -> None:
         from pyocirun.spawn.idmap import write_maps
 
-        write_maps(op, launched.pid)
+        factory = self.factory
+        write_maps(op, launched.pid, factory.newuidmap, factory.newgidmap, factory.warn)
 
     def _run_hooks(self, op: ops.RunHooks, launched: Launched) -> None:
         from pyocirun.container.hooks import run_hooks

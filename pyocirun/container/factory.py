@@ -30,8 +30,9 @@ class Factory:
 
     root: absolute or relative path, None for /run/pyocirun.  cgroup_manager: "cgroupfs", "systemd" or "none".
     rootless: cgroups that may not be made are passed over; None: as the caller's privileges are.  root_on_tmpfs: mount
-    a tmpfs on `root` if it is not one.  criu, newuidmap, newgidmap: programs, looked up in PATH; not used yet.
-    warn, debug: get one line each; None: warnings go to the `warnings` module, debug nowhere.
+    a tmpfs on `root` if it is not one.  newuidmap, newgidmap: programs that map ids for a caller who may not, looked up
+    in PATH.  criu: not used yet.  warn, debug: get one line each; None: warnings go to the `warnings` module, debug
+    nowhere.
 
     Safe to use from many threads at once; it leaves the working directory, umask, signal handlers, environment and
     other children of the process alone.

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import posix
-
 from pyocirun import native
 from pyocirun.container.state import to_json
 from pyocirun.plan import ops
-from pyocirun.plan.encode import encode
-from pyocirun.spawn.effects import kill
-from pyocirun.spawn.launch import launch
-from pyocirun.spawn.sync import Answer, drive
+from pyocirun.spawn.hook import run_plan
+from pyocirun.spawn.sync import Answer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,15 +40,5 @@ def state_file(state: dict[str, object]) -> int:
 
 
 def _run(steps: Sequence[ops.Op], state: dict[str, object], warn: Callable[[str], None]) -> None:
-    plan = ops.Plan((ops.Clone(0), ops.Sync("hooks:state"), *steps, ops.Finish()))
-    nothing = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
-    try:
-        launched = launch(plan, encode(plan), lambda slot: -1, (nothing, nothing, nothing))
-    finally:
-        posix.close(nothing)
-    try:
-        drive(plan, launched, {}, {"hooks:state": lambda fd: Answer(fds=(state_file(state),))}, warn)
-    finally:
-        # It has ended, or we were interrupted: then the hook ends with it.
-        launched.close()
-        kill(launched)
+    plan = (ops.Clone(0), ops.Sync("hooks:state"), *steps, ops.Finish())
+    run_plan(plan, {"hooks:state": lambda fd: Answer(fds=(state_file(state),))}, warn)

@@ -7,7 +7,7 @@ import posix
 from pyocirun.container.process import Process as Running
 from pyocirun.container.process import adopt
 from pyocirun.errors import CgroupError, SpecError, StateError
-from pyocirun.linux.namespaces import CLONE_NEWUSER, FILES, FLAGS
+from pyocirun.linux.namespaces import FILES, FLAGS
 from pyocirun.plan import ops, tenant
 from pyocirun.plan.encode import encode
 from pyocirun.record import replace
@@ -94,7 +94,7 @@ def start(
         linux=linux,
         cgroups=_cgroups(container, cgroup),
         preserve_fds=preserve_fds,
-        keep_groups=bool(namespaces & CLONE_NEWUSER) and _setgroups_denied(init.pid),
+        keep_groups=_setgroups_denied(init.pid),
     )
     if linux.seccomp is not None:
         from pyocirun.spawn.seccomp import with_program
@@ -218,11 +218,11 @@ def _more_capabilities(base: Process, more: tuple[str, ...]) -> object:
 
 
 def _foreign_namespaces(pid: int) -> int:
-    """CLONE_NEW* of the namespaces in which `pid` is and we are not; time is left alone."""
+    """CLONE_NEW* of the namespaces in which `pid` is and we are not."""
     flags = 0
     for type, file in FILES.items():
         theirs = namespace_inode(f"/proc/{pid}/ns/{file}")
-        if type != "time" and theirs and theirs != namespace_inode(f"/proc/thread-self/ns/{file}"):
+        if theirs and theirs != namespace_inode(f"/proc/thread-self/ns/{file}"):
             flags |= FLAGS[type]
     return flags
 

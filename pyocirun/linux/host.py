@@ -23,6 +23,7 @@ class Host(Record):
     """What `spawn/probe.py` found out about the machine and the caller.
 
     euid, egid: of the caller, in its own user namespace.  in_userns: the caller is not in the initial user namespace.
+    groups_denied: setgroups(2) is denied there, and in all user namespaces below.
     last_cap: number of the last capability that the kernel knows.
     hierarchies: cgroup v1 hierarchies, in mount order.  unified: the v2 hierarchy, None if none is mounted.
     cgroup2_only: /sys/fs/cgroup itself is cgroup v2.  namespaces: (type, inode number) of each of the
@@ -42,3 +43,4 @@ class Host(Record):
     namespaces: tuple[tuple[str, int], ...] = ()
     mountpoints: tuple[str, ...] = ()
     security_modules: tuple[str, ...] = ()
+    groups_denied: bool = False

@@ -181,13 +181,10 @@ def refuse_unsupported(spec: Spec) -> None:
         ("/linux/intelRdt", linux.intel_rdt),
         ("/linux/mountLabel", linux.mount_label),
         ("/linux/netDevices", linux.net_devices),
-        ("/linux/timeOffsets", linux.time_offsets),
-        ("/linux/namespaces", linux.namespace("time")),
     ]
     for pointer, value in wanted:
         if value:
-            what = "a time namespace" if pointer == "/linux/namespaces" else pointer.rpartition("/")[2]
-            raise SpecError(f"{pointer}: {what} is not supported yet", pointer=pointer)
+            raise SpecError(f"{pointer}: {pointer.rpartition('/')[2]} is not supported yet", pointer=pointer)
 
 
 def _refuse_absent_modules(spec: Spec, host: Host) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pyocirun.errors import SpecError
-from pyocirun.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWNS, CLONE_NEWUSER, FLAGS
+from pyocirun.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWNS, CLONE_NEWTIME, CLONE_NEWUSER, FLAGS
 from pyocirun.plan import ops
-from pyocirun.record import Record
+from pyocirun.record import Record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyocirun.linux.host import Host
+    from pyocirun.linux.idmap import IDMapping
     from pyocirun.plan.build import Request
     from pyocirun.spec.config import Spec
 
@@ -27,9 +28,9 @@ class Stages(Record):
     """What the processes of a launch do.
 
     first: CLONE_NEW* of the first process.  joined: (type, path) of the namespaces that it enters, in order.
-    unshared: 0, or CLONE_NEWUSER, if it has to make that after joining.  second: CLONE_NEW* of the process that it
-    forks; None: it forks none.  late_pid: the pid namespace to enter after pivot_root, "" if none; not with a new user
-    namespace, which has no power over it by then.
+    unshared: CLONE_NEWUSER and CLONE_NEWTIME, if it has to make these itself.  second: CLONE_NEW* of the process that
+    it forks; None: it forks none.  late_pid: the pid namespace to enter after pivot_root, "" if none; not with a new
+    user namespace, which has no power over it by then.
     own_mounts: the container gets a mount namespace that is made for it.
     """
 
@@ -44,8 +45,9 @@ class Stages(Record):
 def stages(spec: Spec, host: Host) -> Stages:
     """The fewest processes that do it: one, which is cloned into all new namespaces, or two.
 
-    Two, if a namespace has to be joined before another one is made; for a pid namespace, which holds for children only;
-    and for a user namespace: execve(2) of nsexec as an id that is not mapped yet would take its capabilities away.
+    Two, if a namespace has to be joined before another one is made; for a pid or time namespace, which hold for
+    children only; and for a user namespace: execve(2) of nsexec as an id that is not mapped yet would take its
+    capabilities away.
     """
     new, joined = _wanted(spec)
     own_mounts = bool(new & CLONE_NEWNS)
@@ -55,9 +57,10 @@ def stages(spec: Spec, host: Host) -> Stages:
     if pid_path and not late_pid:
         joined["pid"] = pid_path
     order = _join_order(joined, host)
-    if "pid" not in joined and "user" not in joined and not new & CLONE_NEWUSER:
+    unshared = new & (CLONE_NEWUSER | CLONE_NEWTIME)
+    if "pid" not in joined and "user" not in joined and not unshared:
         return Stages(new, order, 0, None, late_pid, own_mounts)
-    return Stages(0, order, new & CLONE_NEWUSER, new & ~CLONE_NEWUSER, late_pid, own_mounts)
+    return Stages(0, order, unshared, new & ~unshared, late_pid, own_mounts)
 
 
 def enter(spec: Spec, host: Host, request: Request, stages: Stages) -> list[ops.Op]:
@@ -76,17 +79,46 @@ def _one_process(spec: Spec, stages: Stages) -> list[ops.Op]:
 
 
 def _two(spec: Spec, host: Host, stages: Stages) -> list[ops.Op]:
-    """Namespaces of others are joined before the new user namespace, while there is the privilege to.
+    """Namespaces of others are joined before the user namespace, while there is the privilege to.
 
     Without privilege it is the other way round: the user namespace gives it, and its maps are written while dumpable.
+    Root of a user namespace has power over some and not over others, so those that it may not join come afterwards.
     """
-    joins = [*_dumpable_part(spec), *_joins(stages)]
-    if stages.unshared:
-        own = [ops.Unshare(stages.unshared), *map_ids(spec, host)]
-        plan = [*joins, *own] if privileged(host) else [*own, *joins]
+    user = spec.linux.namespace("user")
+    closed, joins = _dumpable_part(spec), _joins(stages)
+    if user is None:
+        plan = [*closed, *joins, *_unshared(spec, host, stages)]
+    elif privileged(host):
+        plan = [*closed, *joins, *_unshared(spec, host, stages), _become_root(spec, host)]
+    elif host.euid == 0:
+        early = [replace(join, attempt=True) for join in joins if join.type != "user"]
+        plan = [*closed, *early, *_unshared(spec, host, stages), *joins, _become_root(spec, host)]
     else:
-        plan = [*joins, ops.BecomeRoot()] if spec.linux.namespace("user") else joins
+        plan = [*_unshared(spec, host, stages), _become_root(spec, host), *closed, *joins]
     return [*plan, ops.Fork(stages.second or 0)]
+
+
+def _unshared(spec: Spec, host: Host, stages: Stages) -> list[ops.Op]:
+    """The namespaces that the first process makes, and what the parent writes of them before anybody is inside."""
+    if not stages.unshared:
+        return []
+    plan: list[ops.Op] = [ops.Unshare(stages.unshared)]
+    offsets = time_offsets(spec)
+    if stages.unshared & CLONE_NEWUSER:
+        return [*plan, *offsets, *map_ids(spec, host)]
+    return [*plan, *offsets, ops.Sync("time-offsets")] if offsets else plan
+
+
+def time_offsets(spec: Spec) -> list[ops.Op]:
+    """The clocks of a new time namespace. Spec: config-linux.md#offset-for-time-namespace"""
+    offsets = spec.linux.time_offsets
+    lines = [f"{clock} {offset.secs} {offset.nanosecs}\n" for clock, offset in offsets.items()]
+    return [ops.WriteTimeOffsets("".join(lines))] if lines else []
+
+
+def _become_root(spec: Spec, host: Host) -> ops.Op:
+    user = spec.linux.namespace("user")
+    return ops.BecomeRoot(setgroups_denied(spec, host), joined=user is not None and user.path is not None)
 
 
 def join_cgroups(paths: tuple[tuple[str, str], ...], *, charged: bool) -> list[ops.Op]:
@@ -124,30 +156,39 @@ def after_pivot(stages: Stages) -> list[ops.Op]:
 
 
 def map_ids(spec: Spec, host: Host) -> list[ops.Op]:
-    """The parent maps the ids of the new user namespace while nsexec waits."""
+    """The parent maps the ids of the new user namespace while nsexec waits.
+
+    A caller without privilege may map one id, its own; more needs the help of a program that has it.
+    """
     from pyocirun.linux.idmap import format_map
 
     uids, gids = spec.linux.uid_mappings, spec.linux.gid_mappings
-    denied = host.euid != 0
+    helped = [host.euid != 0 and not _only(maps, id) for maps, id in ((uids, host.euid), (gids, host.egid))]
     return [
-        ops.WriteIdMaps(format_map(uids), format_map(gids), denied),
+        ops.WriteIdMaps(format_map(uids), format_map(gids), setgroups_denied(spec, host), *helped),
         ops.Sync("id-maps"),
-        ops.BecomeRoot(denied),
     ]
+
+
+def _only(maps: tuple[IDMapping, ...], id: int) -> bool:
+    """Whether nothing is mapped but this one id of the host."""
+    return len(maps) == 1 and maps[0].host_id == id and maps[0].size == 1
 
 
 def refuse_unmapped(spec: Spec, host: Host) -> None:
     """Raises SpecError for ids of the process that the new user namespace lacks, or that cannot be set there."""
-    user = spec.linux.namespace("user")
-    if user is None or user.path is not None or spec.process is None:
+    if spec.process is None:
         return
-    from pyocirun.linux.idmap import to_host
-
     ids = spec.process.user
     if ids.additional_gids and setgroups_denied(spec, host):
         pointer = "/process/user/additionalGids"
         text = "cannot set any additional groups in a rootless container"
         raise SpecError(f"{pointer}: {text}", pointer=pointer)
+    user = spec.linux.namespace("user")
+    if user is None or user.path is not None:
+        return
+    from pyocirun.linux.idmap import to_host
+
     for kind, id, maps in (("uid", ids.uid, spec.linux.uid_mappings), ("gid", ids.gid, spec.linux.gid_mappings)):
         if to_host(maps, id) is None:
             pointer = f"/process/user/{kind}"
@@ -156,9 +197,14 @@ def refuse_unmapped(spec: Spec, host: Host) -> None:
 
 
 def setgroups_denied(spec: Spec, host: Host) -> bool:
-    """Whether groups cannot be set in the container's user namespace: it is new, and not made by root."""
+    """Whether groups cannot be set: where it is denied already, and where an ordinary user maps its own gid alone.
+
+    newgidmap(1) does not deny it for a range of /etc/subgid. A namespace that is joined says so when we are there.
+    """
     user = spec.linux.namespace("user")
-    return user is not None and user.path is None and host.euid != 0
+    if user is not None and user.path is not None:
+        return False
+    return host.groups_denied or (user is not None and host.euid != 0 and _only(spec.linux.gid_mappings, host.egid))
 
 
 def privileged(host: Host) -> bool:
@@ -185,7 +231,7 @@ def _join_order(joined: dict[str, str], host: Host) -> tuple[tuple[str, str], ..
     return tuple((type, joined[type]) for type in order if type in joined)
 
 
-def _joins(stages: Stages) -> list[ops.Op]:
+def _joins(stages: Stages) -> list[ops.JoinNamespace]:
     return [ops.JoinNamespace(type, path) for type, path in stages.joined]
 
 

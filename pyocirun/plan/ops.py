@@ -36,6 +36,8 @@ PROC_ONLY = 32
 IN_PROC = 64
 HOOK_IN_ROOT = 1
 AFFINITY_OPTIONAL = 1
+KEEP_IF_DENIED = 2
+JOIN_ATTEMPT = 1 << 63
 
 PROC_FILES = frozenset(
     ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo")
@@ -207,16 +209,33 @@ class LeaveCgroup(JoinCgroup):
 
 
 class WriteIdMaps(Op):
-    """Map the ids of the new user namespace, as user_namespaces(7) has it. Maps are lines of "inside outside count"."""
+    """Map the ids of the new user namespace, as user_namespaces(7) has it. Maps are lines of "inside outside count".
+
+    uid_helper, gid_helper: by newuidmap(1), newgidmap(1), for ids that are not the caller's.
+    """
 
     uid_map: str
     gid_map: str
     deny_setgroups: bool = False
+    uid_helper: bool = False
+    gid_helper: bool = False
 
     def describe(self) -> str:
-        uids = "; ".join(self.uid_map.splitlines())
-        gids = "; ".join(self.gid_map.splitlines())
+        uids = "; ".join(self.uid_map.splitlines()) + (" by newuidmap" if self.uid_helper else "")
+        gids = "; ".join(self.gid_map.splitlines()) + (" by newgidmap" if self.gid_helper else "")
         return f"map uids {uids}, gids {gids}" + (", deny setgroups" if self.deny_setgroups else "")
+
+
+class WriteTimeOffsets(Op):
+    """Shift the clocks of a new time namespace that nobody has entered yet.
+
+    text: lines of "clock seconds nanoseconds", see time_namespaces(7).
+    """
+
+    text: str
+
+    def describe(self) -> str:
+        return f"shift clocks: {'; '.join(self.text.splitlines())}"
 
 
 class SetRlimit(Op):
@@ -296,17 +315,21 @@ class Sync(Op):
 
 
 class JoinNamespace(Op):
-    """Enter an existing namespace, named by a file."""
+    """Enter an existing namespace, named by a file.
+
+    attempt: where that is not permitted, go on; the same join follows in the user namespace, unless this one worked.
+    """
 
     wire = "join"
     type: str
     path: str
+    attempt: bool = False
 
     def describe(self) -> str:
-        return f"join the {self.type} namespace {self.path}"
+        return f"join the {self.type} namespace {self.path}{', if permitted by now' if self.attempt else ''}"
 
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
-        return (slots[self.slot()], FLAGS[self.type])
+        return (slots[self.slot()], FLAGS[self.type] | (JOIN_ATTEMPT if self.attempt else 0))
 
     def slot(self) -> Slot:
         return Slot("namespace", self.path)
@@ -356,16 +379,20 @@ class Fork(Op):
 
 
 class BecomeRoot(Op):
-    """Take uid and gid 0 of the user namespace. keep_groups: setgroups(2) is denied there."""
+    """Take uid and gid 0 of the user namespace. keep_groups: setgroups(2) is denied there.
+
+    joined: it is one of others, and setgroups(2) may turn out to be denied.
+    """
 
     wire = "become_root"
     keep_groups: bool = False
+    joined: bool = False
 
     def describe(self) -> str:
         return "become root of the user namespace"
 
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
-        return (int(self.keep_groups),)
+        return (int(self.keep_groups) | (KEEP_IF_DENIED if self.joined else 0),)
 
 
 class _Text(Op):

@@ -6,7 +6,7 @@ import posix
 
 from pyocirun import native
 from pyocirun.errors import CgroupError, OperationError
-from pyocirun.plan.ops import SetRlimit
+from pyocirun.plan.ops import SetRlimit, WriteTimeOffsets
 from pyocirun.spawn.sync import Answer
 
 TYPE_CHECKING = False
@@ -18,6 +18,7 @@ PASSWD_BYTES = 1 << 20
 PASSWD_LINE = 4096
 HOME_BYTES = 2048
 SIGKILL = 9
+ERANGE = 34
 
 
 def set_rlimit(op: Op, launched: Launched) -> None:
@@ -32,6 +33,27 @@ def set_rlimit(op: Op, launched: Launched) -> None:
             step="prlimit",
             errno=error.errno or 0,
             hint="raising a hard limit needs CAP_SYS_RESOURCE" if error.errno == 1 else "",
+        ) from error
+
+
+def write_time_offsets(op: Op, launched: Launched) -> None:
+    """Write /proc/PID/timens_offsets. Raises OperationError."""
+    assert type(op) is WriteTimeOffsets
+    path = f"/proc/{launched.pid}/timens_offsets"
+    try:
+        fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+        try:
+            posix.write(fd, op.text.encode())
+        finally:
+            posix.close(fd)
+    except OSError as error:
+        raise OperationError(
+            f"cannot {op.describe()}: {error.strerror}",
+            op=op.describe(),
+            step="write",
+            errno=error.errno or 0,
+            path=path,
+            hint="a clock may not run before 0, nor past 146 years" if error.errno == ERANGE else "",
         ) from error
 
 

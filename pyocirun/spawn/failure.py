@@ -220,6 +220,16 @@ def _hint(op: ops.Op, number: int) -> str:
         return "the real-time class takes CAP_SYS_NICE or CAP_SYS_ADMIN"
     if type(op) is ops.PivotRoot and number == errno.EINVAL:
         return "is the root a ramfs? then --no-pivot helps"
+    if type(op) in (ops.Unshare, ops.Fork, ops.Propagation, ops.BecomeRoot):
+        from pyocirun.spawn.restriction import user_namespace_hint
+
+        return user_namespace_hint(number)
+    if type(op) is ops.JoinNamespace and number == errno.EPERM:
+        return "joining takes CAP_SYS_ADMIN in the user namespace that it belongs to, and in one's own"
+    if type(op) is ops.JoinNamespace and number == errno.EINVAL:
+        return (
+            "is it a user namespace that the caller is in already, or a pid namespace that is no descendant of its own?"
+        )
     if number == errno.ELOOP:
         return "a symbolic link in the rootfs leads where it may not"
     return ""

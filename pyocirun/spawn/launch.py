@@ -109,7 +109,9 @@ def _launch_error(clone: Clone, plan: Plan, error: OSError) -> Error:
     if number == 9 and plan.preserve_fds:
         hint = f"--preserve-fds {plan.preserve_fds}: descriptors 3 to {2 + plan.preserve_fds} must be open"
     elif number in (1, 28, 95):
-        hint = "user namespaces may be switched off or limited here: see /proc/sys/user/max_*_namespaces"
+        hint = "namespaces may be switched off or limited here: see /proc/sys/user/max_*_namespaces"
+        if number == 1 and posix.geteuid() != 0:
+            hint = "who is not root needs a user namespace in config.json: `pyocirun spec --rootless` writes one"
     text = f"cannot {clone.describe()}: {posix.strerror(number)}"
     return Error(text, errno=number, hint=hint, step="clone")
 

@@ -32,10 +32,12 @@ def probe(*, whole: bool = True, security: bool = True) -> Host:
     mounts = [_mount(line) for line in lines if whole or " - cgroup" in line]
     own = own_cgroups(_read("/proc/self/cgroup"))
     unified = next(iter(_unified(mounts, own)), None)
+    in_userns = _read("/proc/self/uid_map").split() != ["0", "0", "4294967295"]
     return Host(
         euid=posix.geteuid(),
         egid=posix.getegid(),
-        in_userns=_read("/proc/self/uid_map").split() != ["0", "0", "4294967295"],
+        in_userns=in_userns,
+        groups_denied=in_userns and _read("/proc/self/setgroups").strip() == "deny",
         kernel=kernel,
         arch=posix.uname().machine,
         last_cap=int(_read("/proc/sys/kernel/cap_last_cap")),

@@ -7,9 +7,17 @@ from typing import Any
 import pytest
 
 from pyocirun.errors import SpecError
+from pyocirun.linux.host import Host
 from pyocirun.linux.idmap import IDMapping
 from pyocirun.linux.mounts import MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE
-from pyocirun.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS
+from pyocirun.linux.namespaces import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWTIME,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+)
 from pyocirun.plan.ops import (
     Affinity,
     Attributes,
@@ -61,6 +69,7 @@ from pyocirun.plan.ops import (
     Unshare,
     WriteCgroup,
     WriteIdMaps,
+    WriteTimeOffsets,
 )
 from pyocirun.record import replace
 from pyocirun.spec.config import Root
@@ -76,6 +85,7 @@ from pyocirun.spec.process import Capabilities, ConsoleSize, Rlimit, User
 from pyocirun.spec.resources import parse_resources
 from tests.support import (
     CHARGED_PATHS,
+    HOST_NESTED,
     HOST_NEW,
     HOST_USER,
     HOST_V1_ROOT,
@@ -90,8 +100,10 @@ from tests.support import (
 UNCHARGED = JoinCgroup(("/sys/fs/cgroup/cpu,cpuacct/box", "/sys/fs/cgroup/devices/box"))
 CHARGED = JoinCgroup(("/sys/fs/cgroup/memory/box", "/sys/fs/cgroup/pids/box"))
 
+OWN = (IDMapping(0, 1000, 1),)
 MAP = (IDMapping(0, 100000, 65536),)
 USER_NAMESPACE: dict[str, Any] = {"namespaces": ("user", "mount", "pid"), "uid_mappings": MAP, "gid_mappings": MAP}
+OWN_ID: dict[str, Any] = {**USER_NAMESPACE, "uid_mappings": OWN, "gid_mappings": OWN}
 NAMES_THE_HOST = (Propagation, Rootfs, Mount, Bind, Node, Sysctl, OpenSources)
 """Operations that walk paths of the host's view."""
 
@@ -411,7 +423,7 @@ def test_a_source_that_is_bound_twice_is_opened_for_each_bind() -> None:
 
 
 def test_setgroups_is_denied_for_a_caller_without_privileges() -> None:
-    plan = build(minimal_spec(**USER_NAMESPACE), HOST_USER)
+    plan = build(minimal_spec(**OWN_ID), HOST_USER)
 
     assert only(plan, WriteIdMaps).deny_setgroups
     assert only(plan, BecomeRoot).keep_groups
@@ -432,6 +444,21 @@ def test_namespaces_of_others_are_joined_after_the_user_namespace_without_privil
     plan = build(minimal_spec(namespaces=namespaces, **_maps()), HOST_USER)
 
     assert where(plan, BecomeRoot) < where(plan, Undumpable) < where(plan, JoinNamespace)
+
+
+def test_root_of_a_user_namespace_joins_what_it_may_first_and_the_rest_afterwards() -> None:
+    namespaces = ("user", "mount", Namespace("network", "/run/ns/net"))
+    early, late = JoinNamespace("network", "/run/ns/net", True), JoinNamespace("network", "/run/ns/net")
+
+    plan = build(minimal_spec(namespaces=namespaces, **_maps()), HOST_NESTED)
+
+    assert where(plan, early) < where(plan, Unshare) < where(plan, late) < where(plan, BecomeRoot)
+
+
+def test_a_user_namespace_that_is_joined_may_deny_setgroups() -> None:
+    plan = build(minimal_spec(namespaces=("mount", Namespace("user", "/run/ns/user"))))
+
+    assert only(plan, BecomeRoot).joined
 
 
 def test_joined_pid_namespace_is_entered_before_a_new_user_namespace_takes_the_privilege() -> None:
@@ -484,7 +511,75 @@ def test_additional_groups_that_cannot_be_set_are_refused() -> None:
     process = minimal_process(user=User(additional_gids=(5,)))
 
     with pytest.raises(SpecError, match="cannot set any additional groups in a rootless container"):
-        build(minimal_spec(**USER_NAMESPACE, process=process), HOST_USER)
+        build(minimal_spec(**OWN_ID, process=process), HOST_USER)
+
+
+def test_additional_groups_are_refused_where_setgroups_is_denied_already() -> None:
+    process = minimal_process(user=User(additional_gids=(5,)))
+
+    with pytest.raises(SpecError, match="cannot set any additional groups in a rootless container"):
+        build(minimal_spec(process=process), replace(HOST_NESTED, groups_denied=True))
+
+
+def test_groups_are_kept_where_setgroups_is_denied_already() -> None:
+    plan = build(minimal_spec(), replace(HOST_NESTED, groups_denied=True))
+
+    assert only(plan, SetUser).keep_groups
+
+
+def test_a_user_maps_its_own_id_by_itself() -> None:
+    op = only(build(minimal_spec(**OWN_ID), HOST_USER), WriteIdMaps)
+
+    assert (op.uid_helper, op.gid_helper) == (False, False)
+
+
+def test_a_user_maps_other_ids_by_the_helpers() -> None:
+    op = only(build(minimal_spec(**USER_NAMESPACE), HOST_USER), WriteIdMaps)
+
+    assert (op.uid_helper, op.gid_helper, op.deny_setgroups) == (True, True, False)
+
+
+@pytest.mark.parametrize("host", [HOST_V1_ROOT, HOST_NESTED])
+def test_root_needs_no_helpers(host: Host) -> None:
+    op = only(build(minimal_spec(**USER_NAMESPACE), host), WriteIdMaps)
+
+    assert (op.uid_helper, op.gid_helper, op.deny_setgroups) == (False, False, False)
+
+
+def test_each_map_has_its_own_helper() -> None:
+    fields = {**OWN_ID, "gid_mappings": MAP}
+
+    op = only(build(minimal_spec(**fields), HOST_USER), WriteIdMaps)
+
+    assert (op.uid_helper, op.gid_helper) == (False, True)
+
+
+# Time
+
+
+SHIFT = {"monotonic": TimeOffset(-5, 7), "boottime": TimeOffset(1)}
+
+
+def test_clocks_are_shifted_before_anybody_is_in_the_time_namespace() -> None:
+    plan = build(minimal_spec(namespaces=("mount", "time"), time_offsets=SHIFT))
+
+    assert only(plan, WriteTimeOffsets).text == "monotonic -5 7\nboottime 1 0\n"
+    assert where(plan, Unshare) < where(plan, WriteTimeOffsets) < plan.position("time-offsets") < where(plan, Fork)
+
+
+def test_clocks_are_shifted_with_the_ids_of_the_caller() -> None:
+    namespaces = ("user", "mount", "time")
+
+    plan = build(minimal_spec(namespaces=namespaces, **_maps(), time_offsets=SHIFT))
+
+    assert where(plan, Unshare) < where(plan, WriteTimeOffsets) < plan.position("id-maps") < where(plan, BecomeRoot)
+
+
+def test_clocks_that_are_not_shifted_need_no_waiting() -> None:
+    plan = build(minimal_spec(namespaces=("mount", "time")))
+
+    assert plan.position("time-offsets") == -1
+    assert only(plan, Unshare).flags == CLONE_NEWTIME
 
 
 # Cgroups
@@ -620,8 +715,6 @@ def test_names_are_set_in_their_namespace() -> None:
         ("/linux/intelRdt", {"intel_rdt": IntelRdt("x")}),
         ("/linux/mountLabel", {"mount_label": "label"}),
         ("/linux/netDevices", {"net_devices": {"eth0": NetDevice()}}),
-        ("/linux/timeOffsets", {"time_offsets": {"boottime": TimeOffset(1)}}),
-        ("/linux/namespaces", {"namespaces": ("mount", "time")}),
     ],
 )
 def test_unsupported_field_is_refused_with_its_pointer(pointer: str, fields: dict[str, Any]) -> None:

@@ -6,12 +6,22 @@ import pytest
 
 from pyocirun.linux.host import Host
 from pyocirun.linux.idmap import IDMapping
-from pyocirun.linux.namespaces import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER
+from pyocirun.linux.namespaces import (
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWTIME,
+    CLONE_NEWUSER,
+)
 from pyocirun.plan.namespaces import Stages, privileged, setgroups_denied, stages
+from pyocirun.record import replace
 from pyocirun.spec.linux import Namespace
 from tests.support import HOST_NESTED, HOST_NEW, HOST_USER, HOST_V1_ROOT, minimal_spec
 
 MAP = (IDMapping(0, 1, 1),)
+OWN = (IDMapping(0, 1000, 1),)
+HOST_DENIED = replace(HOST_NESTED, groups_denied=True)
 NET = Namespace("network", "/n")
 PID = Namespace("pid", "/p")
 MNT = Namespace("mount", "/m")
@@ -34,6 +44,9 @@ USR = Namespace("user", "/u")
         (("user", "mount", NET), HOST_USER, Stages(0, (("network", "/n"),), CLONE_NEWUSER, CLONE_NEWNS)),
         ((USR, "mount", NET), HOST_V1_ROOT, Stages(0, (("network", "/n"), ("user", "/u")), 0, CLONE_NEWNS)),
         ((USR, "mount", NET), HOST_USER, Stages(0, (("user", "/u"), ("network", "/n")), 0, CLONE_NEWNS)),
+        (("mount", "time"), HOST_V1_ROOT, Stages(0, (), CLONE_NEWTIME, CLONE_NEWNS)),
+        (("mount", "time", "user"), HOST_USER, Stages(0, (), CLONE_NEWTIME | CLONE_NEWUSER, CLONE_NEWNS)),
+        (("mount", Namespace("time", "/t")), HOST_V1_ROOT, Stages(CLONE_NEWNS, (("time", "/t"),))),
         ((USR, "mount", "network"), HOST_NESTED, Stages(0, (("user", "/u"),), 0, CLONE_NEWNS | CLONE_NEWNET)),
     ],
 )
@@ -60,15 +73,20 @@ def test_privileged_is_root_of_the_machine(host: Host, wanted: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("namespaces", "host", "wanted"),
+    ("namespaces", "maps", "host", "wanted"),
     [
-        (("user",), HOST_USER, True),
-        (("user",), HOST_V1_ROOT, False),
-        ((USR,), HOST_USER, False),
-        ((), HOST_USER, False),
+        (("user",), OWN, HOST_USER, True),
+        (("user",), MAP, HOST_USER, False),
+        (("user",), (*OWN, *MAP), HOST_USER, False),
+        (("user",), OWN, HOST_V1_ROOT, False),
+        ((USR,), (), HOST_USER, False),
+        ((USR,), (), HOST_DENIED, False),
+        ((), (), HOST_USER, False),
+        ((), (), HOST_DENIED, True),
+        (("user",), MAP, HOST_DENIED, True),
     ],
 )
-def test_setgroups_is_denied_in_a_new_user_namespace_without_root(
-    namespaces: tuple[str | Namespace, ...], host: Host, wanted: bool
+def test_where_setgroups_is_denied(
+    namespaces: tuple[str | Namespace, ...], maps: tuple[IDMapping, ...], host: Host, wanted: bool
 ) -> None:
-    assert setgroups_denied(minimal_spec(namespaces=namespaces), host) == wanted
+    assert setgroups_denied(minimal_spec(namespaces=namespaces, gid_mappings=maps), host) == wanted
