@@ -27,7 +27,9 @@ int pyo_flock(int fd, int wait);
 int pyo_pidfd_send_signal(int pidfd, int signal);
 int pyo_wait(int pidfd, int block, int *status);
 int pyo_open_tree(const char *path, int recursive);
-int pyo_mount_setattr(int fd, uint64_t set, uint64_t clear, uint64_t propagation, int recursive);
+int pyo_mount_setattr(int fd, uint64_t set, uint64_t clear, uint64_t propagation, int userns,
+		      int recursive);
+int pyo_act_as(uint32_t uid, uint32_t gid);
 int pyo_mount(const char *source, const char *target, const char *fstype, uint64_t flags,
 	      const char *data);
 /* cffi: end */

@@ -160,6 +160,8 @@ void start(const long *stack)
 			   .null = -1,
 			   .proc = -1,
 			   .covered = -1,
+			   .tree = -1,
+			   .place = -1,
 			   .state_fd = -1,
 			   .agent = -1,
 			   .agent_state = -1 };

@@ -18,7 +18,10 @@
 
 #define MOUNT_DETACH 2
 #define PROC_ROOT_INODE 1
+#define ST_NOATIME 1024
+#define ST_RELATIME 4096
 #define NULL_DEVICE 0x103 /* 1:3 */
+#define MAX_LINKS 40      /* the kernel's own limit, path_resolution(7) */
 #define TREE_FLAGS (OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
 #define TO_DESCRIPTOR (MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
 
@@ -81,20 +84,63 @@ static int copy_path(char *to, const char *path)
 	return 0;
 }
 
-/* Opens the directory `path` beneath the root, and makes what is missing of it, root-owned, mode 0755. */
-static int make_directory(struct run *r, const char *path, uint64_t resolve)
+static int make_component(int parent, const char *name, int file)
+{
+	auto_fd made = -1;
+
+	if (!file)
+		return sys3(__NR_mkdirat, parent, name, 0755);
+	made = openat2(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644,
+		       RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
+	return made < 0 ? made : 0;
+}
+
+/*
+ * In `path`, the text of a link takes the place of its name. parent: where the link lies. rest: what follows it, its
+ * first character, `kept`, cut off. Returns 1 if the text begins at the root, else 0.
+ */
+static int expand_link(char *path, int parent, const char *name, char *rest, char kept)
+{
+	char text[PATH_MAX_BYTES];
+	size_t left;
+	size_t before;
+	int length = sys4(__NR_readlinkat, parent, name, text, sizeof(text));
+
+	*rest = kept;
+	left = text_length(rest);
+	if (length < 0)
+		return length;
+	before = text[0] == '/' ? 0 : (size_t)(name - path);
+	if (before + (size_t)length + left >= PATH_MAX_BYTES)
+		return -ENAMETOOLONG;
+	copy_bytes(text + length, rest, left);
+	copy_bytes(path + before, text, (size_t)length + left);
+	path[before + (size_t)length + left] = 0;
+	return text[0] == '/';
+}
+
+/*
+ * Opens what `path` names beneath the root, and makes what is missing of it: directories, root-owned, mode 0755, and
+ * at its end an empty file if `file` says so. Where a link of the image points at what is not there, that is made,
+ * beneath the root like everything else: each component in a directory that was opened beneath the root just before.
+ */
+static int make_path(struct run *r, const char *path, uint64_t resolve, int file)
 {
 	char part[PATH_MAX_BYTES];
-	int fd = open_in_root(r, *path ? path : "/", O_PATH | O_DIRECTORY, resolve);
+	char *end = part;
+	int links = 0;
+	int fd = open_in_root(r, *path ? path : "/", O_PATH | (file ? 0 : O_DIRECTORY), resolve);
 
 	if (fd != -ENOENT)
 		return at(r, STEP_OPEN, fd);
 	fd = at(r, STEP_OPEN, copy_path(part, path));
 	if (fd < 0)
 		return fd;
-	for (char *end = part; *end;) {
+	while (*end) {
 		auto_fd parent = -1;
-		const char *name;
+		auto_fd next = -1;
+		char *name = end;
+		char *rest;
 		char kept = *end;
 
 		*end = 0;
@@ -103,19 +149,39 @@ static int make_directory(struct run *r, const char *path, uint64_t resolve)
 		*end = kept;
 		if (parent < 0)
 			return parent;
-		while (*end == '/')
-			end++;
-		name = end;
-		while (*end && *end != '/')
-			end++;
-		kept = *end;
-		*end = 0;
-		fd = sys3(__NR_mkdirat, parent, name, 0755);
-		*end = kept;
-		if (fd < 0 && fd != -EEXIST)
-			return at(r, STEP_MKDIR, fd);
+		while (*name == '/')
+			name++;
+		for (rest = name; *rest && *rest != '/'; rest++)
+			;
+		if (rest == name)
+			break;
+		kept = *rest;
+		*rest = 0;
+		fd = make_component(parent, name, file && !kept);
+		if (fd == -EEXIST)
+			next = open_in_root(r, part, O_PATH, resolve);
+		else if (fd < 0)
+			return at(r, file && !kept ? STEP_CREATE : STEP_MKDIR, fd);
+		if (next != -ENOENT) {
+			*rest = kept;
+			end = rest;
+			continue;
+		}
+		if (++links > MAX_LINKS)
+			return at(r, STEP_OPEN, -ELOOP);
+		fd = at(r, STEP_OPEN, expand_link(part, parent, name, rest, kept));
+		if (fd < 0)
+			return fd;
+		if (fd)
+			end = part;
 	}
-	return at(r, STEP_OPEN, open_in_root(r, part, O_PATH | O_DIRECTORY, resolve));
+	return at(r, STEP_OPEN, open_in_root(r, part, O_PATH | (file ? 0 : O_DIRECTORY), resolve));
+}
+
+/* Opens the directory `path` beneath the root; what is missing of it is made. */
+static int make_directory(struct run *r, const char *path, uint64_t resolve)
+{
+	return make_path(r, path, resolve, 0);
 }
 
 /* Opens the directory that `path` lies in, made if need be. */
@@ -128,25 +194,6 @@ static int make_parent(struct run *r, const char *path, uint64_t resolve)
 		return error;
 	parent[parent_length(parent, text_length(parent))] = 0;
 	return make_directory(r, parent, resolve);
-}
-
-/* Opens what `path` names; if there is nothing, it becomes an empty file. */
-static int make_file(struct run *r, const char *path)
-{
-	auto_fd parent = -1;
-	auto_fd made = -1;
-	int fd = open_in_root(r, path, O_PATH, 0);
-
-	if (fd != -ENOENT)
-		return at(r, STEP_OPEN, fd);
-	parent = make_parent(r, path, 0);
-	if (parent < 0)
-		return parent;
-	made = openat2(parent, last_component(path), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644,
-		       RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
-	if (made < 0 && made != -EEXIST)
-		return at(r, STEP_CREATE, made);
-	return at(r, STEP_OPEN, open_in_root(r, path, O_PATH, 0));
 }
 
 static int set_attributes(int fd, uint64_t set, uint64_t clear, uint64_t propagation, int recursive)
@@ -250,9 +297,130 @@ static int refuse_procfs(struct run *r, int place, uint64_t bits)
 	return error;
 }
 
+/* The MOUNT_ATTR_* bits that say what the MS_* bits of one mount say. */
+static uint64_t mount_attributes(uint64_t flags)
+{
+	uint64_t set =
+		flags & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC); /* the same numbers */
+
+	if (flags & MS_NOATIME)
+		set |= MOUNT_ATTR_NOATIME;
+	if (flags & MS_STRICTATIME)
+		set |= MOUNT_ATTR_STRICTATIME;
+	if (flags & MS_NODIRATIME)
+		set |= MOUNT_ATTR_NODIRATIME;
+	if (flags & MS_NOSYMFOLLOW)
+		set |= MOUNT_ATTR_NOSYMFOLLOW;
+	return set;
+}
+
+/* The MS_* bits that belong to the file system and not to one mount of it: here it wants them by name. */
+static const struct {
+	uint64_t flag;
+	const char *name;
+} file_system_flags[] = {
+	{ MS_RDONLY, "ro" },         { MS_SYNCHRONOUS, "sync" }, { MS_DIRSYNC, "dirsync" },
+	{ MS_LAZYTIME, "lazytime" }, { MS_MANDLOCK, "mand" },
+};
+
+/* Cuts the first option off *data, in place: "name" or "name=value". A quoted value may contain commas. */
+static char *cut_option(char **data, char **value)
+{
+	char *option = *data;
+	char *end = option;
+	int quoted = 0;
+
+	*value = NULL;
+	for (; *end && (quoted || *end != ','); end++) {
+		if (*end == '"')
+			quoted = !quoted;
+		else if (*end == '=' && !*value) {
+			*end = 0;
+			*value = end + 1;
+		}
+	}
+	*data = *end ? end + 1 : end;
+	*end = 0;
+	if (*value && **value == '"' && end - *value > 1 && end[-1] == '"') {
+		end[-1] = 0;
+		++*value;
+	}
+	return option;
+}
+
+/* Hands every option to a new file system. Sets r->value to the number of the one that is refused, counted from 1. */
+static int configure(struct run *r, int context, const char *source, uint64_t flags,
+		     const char *data)
+{
+	char options[PATH_MAX_BYTES];
+	char *left = options;
+	int error = sys5(NR_FSCONFIG, context, FSCONFIG_SET_STRING, "source", source, 0);
+
+	for (size_t i = 0; i < sizeof(file_system_flags) / sizeof(*file_system_flags); i++)
+		if (!error && flags & file_system_flags[i].flag)
+			error = sys5(NR_FSCONFIG, context, FSCONFIG_SET_FLAG,
+				     file_system_flags[i].name, NULL, 0);
+	if (text_length(data) >= sizeof(options))
+		return -E2BIG;
+	copy_bytes(options, data, text_length(data) + 1);
+	for (int64_t number = 1; !error && *left; number++) {
+		char *value;
+		char *key = cut_option(&left, &value);
+
+		if (*key)
+			error = sys5(NR_FSCONFIG, context,
+				     value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key, value,
+				     0);
+		if (error)
+			r->value = number;
+	}
+	return error;
+}
+
+/* A new file system, mounted nowhere yet. What mount(2) would do in one go, where its descriptor is needed. */
+static int new_mount(struct run *r, const char *source, const char *fstype, uint64_t flags,
+		     const char *data)
+{
+	auto_fd context = sys2(NR_FSOPEN, fstype, FSOPEN_CLOEXEC);
+	int error = context;
+
+	if (context >= 0)
+		error = configure(r, context, source, flags, data);
+	if (!error)
+		error = sys5(NR_FSCONFIG, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
+	if (!error)
+		error = sys3(NR_FSMOUNT, context, FSMOUNT_CLOEXEC, mount_attributes(flags));
+	return at(r, STEP_MOUNT, error);
+}
+
+/* mount(2) says EINVAL and no more: find out which option it was. */
+static void blame_option(struct run *r, const char *source, const char *fstype, const char *data)
+{
+	auto_fd context = sys2(NR_FSOPEN, fstype, FSOPEN_CLOEXEC);
+
+	if (context >= 0)
+		configure(r, context, source, 0, data);
+}
+
+/* Changes a detached mount, and attaches it to a directory or file. */
+static int attach(struct run *r, int tree, int place, uint64_t set, uint64_t rec_set,
+		  uint64_t rec_clear, const uint64_t *propagation)
+{
+	int error = set ? at(r, STEP_MOUNT_SETATTR, set_attributes(tree, set, 0, 0, 0)) : 0;
+
+	if (!error && (rec_set || rec_clear))
+		error = at(r, STEP_MOUNT_SETATTR, set_attributes(tree, rec_set, rec_clear, 0, 1));
+	if (!error)
+		error = at(r, STEP_MOVE_MOUNT,
+			   sys5(NR_MOVE_MOUNT, tree, "", place, "", TO_DESCRIPTOR));
+	return error ? error : propagate(r, tree, propagation);
+}
+
 /*
- * mount "sssusnu": source, target, fstype, MS_* flags, data, propagation, bits.
- * mount(2) on "." after fchdir(2): the target is a descriptor, and no path of it is walked again.
+ * mount "sssusnuuu": source, target, fstype, MS_* flags, data, propagation, MOUNT_ATTR_* to set and to clear in the
+ * whole tree, bits.
+ * mount(2) on "." after fchdir(2): the target is a descriptor, and no path of it is walked again. What needs the mount
+ * itself, too, gets it from fsmount(2), and it is attached to that descriptor.
  */
 int op_mount(struct run *r, struct cursor *c)
 {
@@ -262,19 +430,20 @@ int op_mount(struct run *r, struct cursor *c)
 	uint64_t flags = take_u64(c);
 	const char *data = take_str(c);
 	const uint64_t *propagation = take_list(c);
+	uint64_t rec_set = take_u64(c);
+	uint64_t rec_clear = take_u64(c);
 	uint64_t bits = take_u64(c);
 	uint64_t resolve = bits & TARGET_PLAIN_DIRECTORY ? RESOLVE_NO_SYMLINKS : 0;
 	char options[PATH_MAX_BYTES];
 	struct stat about;
 	auto_fd place = make_directory(r, target, resolve);
-	auto_fd mounted = -1;
+	auto_fd tree = -1;
 	int error;
 
+	r->refused = 0;
 	if (place < 0)
 		return place;
 	error = refuse_procfs(r, place, bits);
-	if (!error)
-		error = at(r, STEP_CHDIR, sys1(__NR_fchdir, place));
 	if (!error && bits & MOUNT_COPY_MODE) {
 		error = at(r, STEP_STAT, sys2(__NR_fstat, place, &about));
 		if (!error)
@@ -283,12 +452,45 @@ int op_mount(struct run *r, struct cursor *c)
 				with_mode(options, sizeof(options), about.st_mode & 07777, data));
 		data = options;
 	}
-	if (!error)
-		error = at(r, STEP_MOUNT, sys5(__NR_mount, source, ".", fstype, flags, data));
-	if (error || !propagation[0])
+	if (error)
 		return error;
-	mounted = at(r, STEP_OPEN, open_in_root(r, target, O_PATH, resolve));
-	return mounted < 0 ? mounted : propagate(r, mounted, propagation);
+	if (propagation[0] || rec_set || rec_clear || bits & MOUNT_COPY_UP) {
+		tree = new_mount(r, source, fstype, flags, data);
+		if (tree >= 0 && bits & MOUNT_COPY_UP) {
+			r->tree = keep_fd(&tree);
+			r->place = keep_fd(&place);
+			return 0;
+		}
+		error = tree < 0 ? tree
+				 : attach(r, tree, place, 0, rec_set, rec_clear, propagation);
+	} else {
+		error = at(r, STEP_CHDIR, sys1(__NR_fchdir, place));
+		if (!error)
+			error = at(r, STEP_MOUNT,
+				   sys5(__NR_mount, source, ".", fstype, flags, data));
+		if (error == -EINVAL)
+			blame_option(r, source, fstype, data);
+	}
+	if (bits & MOUNT_OR_ELSE && r->step == STEP_MOUNT && (error == -EPERM || error == -EBUSY)) {
+		r->refused = 1;
+		return 0;
+	}
+	return error;
+}
+
+/*
+ * attach "uuun": MOUNT_ATTR_* to set on the mount, to set and to clear in its tree, propagation. It ends what a mount
+ * with copy-up began.
+ */
+int op_attach(struct run *r, struct cursor *c)
+{
+	uint64_t set = take_u64(c);
+	uint64_t rec_set = take_u64(c);
+	uint64_t rec_clear = take_u64(c);
+	auto_fd tree = keep_fd(&r->tree);
+	auto_fd place = keep_fd(&r->place);
+
+	return attach(r, tree, place, set, rec_set, rec_clear, take_list(c));
 }
 
 static int open_source(struct run *r, const char *source, uint64_t slot, uint64_t bits)
@@ -311,8 +513,33 @@ static int must_be_procfs(int fd)
 }
 
 /*
- * bind "ssuuunu": source (host view), target, slot of a tree that the parent opened or NO_FD, MOUNT_ATTR_* to set, to
- * clear, propagation, bits. Attributes go to the detached tree: there is no moment at which it is mounted without them.
+ * The kernel locks what the host's mounts forbid when a user namespace gets a copy of them. A tree that the parent
+ * opened is no such copy: the same rule is kept here. statfs(2) has the flags of mount_setattr(2), but for access time.
+ */
+static int refuse_unlocking(int tree, uint64_t set, uint64_t clear)
+{
+	struct statfs about;
+	int error = sys2(__NR_fstatfs, tree, &about);
+	uint64_t flags = (uint64_t)about.f_flags;
+	uint64_t time;
+
+	if (error)
+		return error;
+	if (clear & flags &
+	    (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC))
+		return -EPERM;
+	if (!(clear & MOUNT_ATTR__ATIME))
+		return 0;
+	time = flags & ST_NOATIME    ? MOUNT_ATTR_NOATIME
+	       : flags & ST_RELATIME ? MOUNT_ATTR_RELATIME
+				     : MOUNT_ATTR_STRICTATIME;
+	return (set & MOUNT_ATTR__ATIME) == time ? 0 : -EPERM;
+}
+
+/*
+ * bind "ssuuuuunu": source (host view), target, slot of a tree that the parent opened or NO_FD, MOUNT_ATTR_* to set,
+ * to clear, to set and to clear in the whole tree, propagation, bits. Attributes go to the detached tree: there is no
+ * moment at which it is mounted without them.
  */
 int op_bind(struct run *r, struct cursor *c)
 {
@@ -321,48 +548,81 @@ int op_bind(struct run *r, struct cursor *c)
 	uint64_t slot = take_u64(c);
 	uint64_t set = take_u64(c);
 	uint64_t clear = take_u64(c);
+	uint64_t rec_set = take_u64(c);
+	uint64_t rec_clear = take_u64(c);
 	const uint64_t *propagation = take_list(c);
 	uint64_t bits = take_u64(c);
-	auto_fd tree = open_source(r, source, slot, bits);
+	int needed = !(bits & BIND_INSTEAD) || r->refused;
+	auto_fd tree = needed || slot != NO_FD ? open_source(r, source, slot, bits) : -1;
 	auto_fd place = -1;
 	struct stat about;
 	int error;
 
-	if (tree == -ENOENT && bits & BIND_OPTIONAL)
+	if (!needed || (tree == -ENOENT && bits & BIND_OPTIONAL))
 		return 0;
 	if (tree < 0)
 		return tree;
 	error = at(r, STEP_STAT, sys2(__NR_fstat, tree, &about));
 	if (!error && bits & BIND_PROC_ONLY)
 		error = at(r, STEP_FSTYPE, must_be_procfs(tree));
-	if (!error && (set || clear))
+	if (!error && bits & BIND_LOCKED)
 		error = at(r, STEP_MOUNT_SETATTR,
-			   set_attributes(tree, set, clear, 0, (bits & ATTR_RECURSIVE) != 0));
+			   refuse_unlocking(tree, set | rec_set, clear | rec_clear));
+	if (!error && (set || clear))
+		error = at(r, STEP_MOUNT_SETATTR, set_attributes(tree, set, clear, 0, 0));
 	if (error)
 		return error;
-	place = is_directory(&about) ? make_directory(r, target, 0) : make_file(r, target);
+	place = make_path(r, target, 0, !is_directory(&about));
 	if (place < 0)
 		return place;
 	error = refuse_procfs(r, place, bits);
-	if (!error)
-		error = at(r, STEP_MOVE_MOUNT,
-			   sys5(NR_MOVE_MOUNT, tree, "", place, "", TO_DESCRIPTOR));
-	return error ? error : propagate(r, tree, propagation);
+	return error ? error : attach(r, tree, place, 0, rec_set, rec_clear, propagation);
 }
 
-/* attributes "suuu": path of a mount, MOUNT_ATTR_* to set, to clear, bits. */
+/* attributes "suunu": path of a mount, MOUNT_ATTR_* to set, to clear, propagation, bits. */
 int op_attributes(struct run *r, struct cursor *c)
 {
 	const char *path = take_str(c);
 	uint64_t set = take_u64(c);
 	uint64_t clear = take_u64(c);
+	const uint64_t *propagation = take_list(c);
 	uint64_t bits = take_u64(c);
 	auto_fd fd = at(r, STEP_OPEN, open_in_root(r, path, O_PATH, 0));
+	int error;
 
 	if (fd < 0)
 		return fd;
-	return at(r, STEP_MOUNT_SETATTR,
-		  set_attributes(fd, set, clear, 0, (bits & ATTR_RECURSIVE) != 0));
+	error = at(r, STEP_MOUNT_SETATTR,
+		   set_attributes(fd, set, clear, 0, (bits & ATTR_RECURSIVE) != 0));
+	return error ? error : propagate(r, fd, propagation);
+}
+
+/* remount "sus": path of a mount, MS_* flags, data: new options for its file system. */
+int op_remount(struct run *r, struct cursor *c)
+{
+	const char *path = take_str(c);
+	uint64_t flags = take_u64(c);
+	const char *data = take_str(c);
+	auto_fd fd = at(r, STEP_OPEN, open_in_root(r, path, O_PATH | O_DIRECTORY, 0));
+	int error;
+
+	if (fd < 0)
+		return fd;
+	error = at(r, STEP_CHDIR, sys1(__NR_fchdir, fd));
+	return error ? error : at(r, STEP_MOUNT, sys5(__NR_mount, NULL, ".", NULL, flags, data));
+}
+
+/* relabel "ss": path, SELinux label of what is mounted there: it has no option for that. */
+int op_relabel(struct run *r, struct cursor *c)
+{
+	const char *path = take_str(c);
+	const char *label = take_str(c);
+	auto_fd fd = at(r, STEP_OPEN, open_in_root(r, path, O_RDONLY | O_DIRECTORY, 0));
+
+	if (fd < 0)
+		return fd;
+	return at(r, STEP_SETXATTR,
+		  sys5(__NR_fsetxattr, fd, "security.selinux", label, text_length(label) + 1, 0));
 }
 
 /* An image's /dev that is a link would make us put nodes elsewhere, say into a volume (CVE-2026-41579). */

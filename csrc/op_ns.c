@@ -38,15 +38,26 @@ int forget_parent_death(void)
 }
 
 /*
- * sync "u": what is waited for. The payload of most is nothing; SYNC_HOOKS brings a state file along,
- * SYNC_SECCOMP the connection to the agent and what to tell it.
+ * sync "u": what is waited for. The payload of most is nothing; SYNC_HOOKS brings a state file along, SYNC_SECCOMP the
+ * connection to the agent and what to tell it. SYNC_COPY_FROM hands over the directory that a mount is going to cover,
+ * SYNC_COPY_UP the mount that is to be filled from it.
  */
-enum { SYNC_PLAIN, SYNC_CREATED, SYNC_START, SYNC_EXEC, SYNC_HOOKS, SYNC_SECCOMP };
+enum {
+	SYNC_PLAIN,
+	SYNC_CREATED,
+	SYNC_START,
+	SYNC_EXEC,
+	SYNC_HOOKS,
+	SYNC_SECCOMP,
+	SYNC_COPY_FROM,
+	SYNC_COPY_UP
+};
 
 int op_sync(struct run *r, struct cursor *c)
 {
 	uint32_t before = r->slot_count;
 	uint64_t kind = take_u64(c);
+	int fd = -1;
 	int error;
 
 	switch (kind) {
@@ -62,11 +73,16 @@ int op_sync(struct run *r, struct cursor *c)
 	case SYNC_SECCOMP:
 		error = 0;
 		break;
+	case SYNC_COPY_FROM:
+	case SYNC_COPY_UP:
+		fd = kind == SYNC_COPY_UP ? r->tree : r->place;
+		error = fd < 0 ? at(r, STEP_PROTOCOL, -EPROTO) : 0;
+		break;
 	default:
 		return at(r, STEP_PROTOCOL, -EPROTO);
 	}
 	if (!error)
-		error = send_at(r, 0, -1);
+		error = send_at(r, 0, fd);
 	if (!error)
 		error = receive_go(r);
 	if (!error && kind == SYNC_SECCOMP) {
@@ -74,7 +90,7 @@ int op_sync(struct run *r, struct cursor *c)
 			return at(r, STEP_PROTOCOL, -EPROTO);
 		r->agent = r->slots[before];
 		r->agent_state = r->slots[before + 1];
-	} else if (!error && kind != SYNC_PLAIN && r->slot_count > before)
+	} else if (!error && (kind == SYNC_CREATED || kind == SYNC_HOOKS) && r->slot_count > before)
 		r->state_fd = r->slots[r->slot_count - 1];
 	return error;
 }

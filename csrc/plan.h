@@ -42,9 +42,9 @@
 	OP(LOOPBACK, loopback, "")                  \
 	OP(PROPAGATION, propagation, "su")          \
 	OP(ROOTFS, rootfs, "su")                    \
-	OP(MOUNT, mount, "sssusnu")                 \
-	OP(BIND, bind, "ssuuunu")                   \
-	OP(ATTRIBUTES, attributes, "suuu")          \
+	OP(MOUNT, mount, "sssusnuuu")               \
+	OP(BIND, bind, "ssuuuuunu")                 \
+	OP(ATTRIBUTES, attributes, "suunu")         \
 	OP(NODE, node, "suuuu")                     \
 	OP(SYMLINK, symlink, "ssu")                 \
 	OP(SYSCTL, sysctl, "ss")                    \
@@ -81,7 +81,10 @@
 	OP(PRIVATE_PROC, private_proc, "")          \
 	OP(ATTRIBUTE, attribute, "sss")             \
 	OP(SECCOMP, seccomp, "nu")                  \
-	OP(TERMINAL, terminal, "uuu")
+	OP(TERMINAL, terminal, "uuu")               \
+	OP(ATTACH, attach, "uuun")                  \
+	OP(REMOUNT, remount, "sus")                 \
+	OP(RELABEL, relabel, "ss")
 
 enum op_code {
 #define OP(code, name, signature) OP_##code,
@@ -145,7 +148,8 @@ enum op_code {
 	STEP(MEMPOLICY, "set_mempolicy")       \
 	STEP(SECCOMP, "seccomp")               \
 	STEP(MMAP, "mmap")                     \
-	STEP(SENDMSG, "sendmsg")
+	STEP(SENDMSG, "sendmsg")               \
+	STEP(SETXATTR, "fsetxattr")
 
 enum step {
 #define STEP(code, name) STEP_##code,
@@ -172,6 +176,11 @@ enum step {
 #define AFFINITY_OPTIONAL 1U
 #define TERMINAL_IS_CONSOLE 1U
 #define TARGET_IN_PROC 64U /* the target may be one of the files of procfs that may be covered */
+#define BIND_LOCKED 128U   /* what the source's mount forbids may not be allowed again */
+#define MOUNT_COPY_UP 256U /* keep the mount and its place: they are filled and attached later */
+#define MOUNT_OR_ELSE \
+	512U /* if the kernel does not permit it, the bind that follows takes its place */
+#define BIND_INSTEAD 1024U /* only if the mount before it was not permitted */
 
 struct plan_header {
 	uint64_t magic;

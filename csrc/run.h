@@ -35,6 +35,9 @@ struct run {
 	int null;    /* verified /dev/null of the container, for masks; -1: not opened yet */
 	int proc;    /* a procfs of our own, for the labels of security modules; -1: not wanted */
 	int covered; /* an empty read-only directory, mounted as the first mask of one; -1: none yet */
+	int tree; /* a file system to be filled before it is attached, and where: sync hands both to the parent */
+	int place;
+	int refused; /* the last mount was, by the kernel: the bind that follows stands in for it */
 	int first_fd; /* of those that belong to nsexec and not to the container */
 	int undumpable;
 	int groups_denied; /* setgroups(2), in a user namespace that was joined */

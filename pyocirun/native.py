@@ -116,9 +116,14 @@ def open_tree(path: str, *, recursive: bool) -> int:
     return _checked(_lib.pyo_open_tree(files.encode(path), recursive), path)
 
 
-def mount_setattr(fd: int, set: int, clear: int, propagation: int, *, recursive: bool) -> None:
-    """mount_setattr(2) on a descriptor."""
-    _checked(_lib.pyo_mount_setattr(fd, set, clear, propagation, recursive))
+def mount_setattr(fd: int, set: int, clear: int = 0, propagation: int = 0, *, recursive: bool, userns: int = 0) -> None:
+    """mount_setattr(2) on a descriptor. userns: of the user namespace whose maps MOUNT_ATTR_IDMAP takes."""
+    _checked(_lib.pyo_mount_setattr(fd, set, clear, propagation, userns, recursive))
+
+
+def act_as(uid: int, gid: int) -> None:
+    """The files that the calling thread makes belong to these ids from now on; its capabilities stay. setfsuid(2)"""
+    _checked(_lib.pyo_act_as(uid, gid))
 
 
 def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:

@@ -59,6 +59,7 @@ class Creation:
         self.trees: tuple[int, ...] = ()
         self.agent = -1
         self.handover: Handover | None = None
+        self.covered = -1
 
     def run(self, config: bytes, stdio: tuple[int, int, int]) -> Container:
         """Carry the plan out up to the gate. Raises Error, and leaves nothing behind then."""
@@ -196,6 +197,8 @@ class Creation:
             "home": lambda fd: effects.home(fd, uid),
             "sources": lambda fd: Answer(fds=self._taken_trees()),
             "seccomp": lambda fd: self._tell_agent(),
+            "copy-from": self._keep_covered,
+            "copy-up": self._copy_up,
             "hooks:createContainer": lambda fd: self._state_for_hooks("creating"),
             "created": lambda fd: self._state_for_hooks("created") if self._has_start_hooks() else Answer(),
         }
@@ -216,7 +219,7 @@ class Creation:
     def _open_sources(self, op: ops.OpenSources, launched: Launched) -> None:
         from pyocirun.spawn.sources import open_trees
 
-        self.trees = open_trees(op.trees)
+        self.trees = open_trees(op.trees, launched.pid)
 
     def _taken_trees(self) -> tuple[int, ...]:
         trees, self.trees = self.trees, ()
@@ -235,6 +238,29 @@ class Creation:
         # By the time it is sent the container has been created, and started.
         state = self._hook_state("created")
         return introduction(agent, self.launched.pid, self.spec.linux.seccomp.listener_metadata, state)
+
+    def _keep_covered(self, fd: int) -> Answer:
+        self.covered = posix.dup(fd)
+        return Answer()
+
+    def _copy_up(self, fd: int) -> Answer:
+        from pyocirun.linux.idmap import to_host
+        from pyocirun.spawn.copyup import copy_up
+
+        linux = self.spec.linux
+        maps = linux.uid_mappings, linux.gid_mappings
+        mapped = linux.namespace("user") is not None
+        root = tuple([to_host(side, 0) if mapped else 0 for side in maps])
+        try:
+            copy_up(self.covered, fd, root, self.factory.warn)
+        finally:
+            self._close_covered()
+        return Answer()
+
+    def _close_covered(self) -> None:
+        if self.covered >= 0:
+            posix.close(self.covered)
+            self.covered = -1
 
     def _save_state(self, op: ops.SaveState, launched: Launched) -> None:
         start = start_time(launched.pid)
@@ -262,6 +288,7 @@ class Creation:
 
     def _take_back(self) -> None:
         """Everything that was done so far is undone; what fails here is a warning, the first error is what counts."""
+        self._close_covered()
         for fd in (*self._taken_trees(), *([self.agent] if self.agent >= 0 else [])):
             posix.close(fd)
         ran = self.launched is not None

@@ -235,7 +235,7 @@ class Factory:
             spec = change(spec)
         if host is None:
             process = spec.process
-            labelled = process is not None and bool(process.apparmor_profile or process.selinux_label)
+            labelled = bool(spec.linux.mount_label or (process and (process.apparmor_profile or process.selinux_label)))
             host = probe(whole=bool(spec.linux.sysctl or spec.linux.rootfs_propagation), security=labelled)
         request = Request(
             id,

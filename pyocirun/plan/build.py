@@ -179,7 +179,6 @@ def refuse_unsupported(spec: Spec) -> None:
     linux = spec.linux
     wanted: list[tuple[str, object]] = [
         ("/linux/intelRdt", linux.intel_rdt),
-        ("/linux/mountLabel", linux.mount_label),
         ("/linux/netDevices", linux.net_devices),
     ]
     for pointer, value in wanted:

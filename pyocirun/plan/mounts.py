@@ -15,6 +15,7 @@ from pyocirun.linux.mounts import (
     MS_REC,
     MS_REMOUNT,
     MS_SHARED,
+    MS_SILENT,
     MS_SLAVE,
     PER_MOUNT,
     PROPAGATION,
@@ -35,13 +36,18 @@ if TYPE_CHECKING:
     from pyocirun.spec.mounts import Mount
 
 
+UNLABELLED = ("proc", "sysfs", "mqueue", "cgroup")
+"""SELinux knows these, or they are labelled afterwards: they take no context= option."""
+
+
 class Context(Record):
     """What a mount depends on besides itself.
 
     in_userns: it is made in a user namespace, the host's or the container's.
     handed: sources are opened by the parent, for a user namespace.  shared: rootfsPropagation wants sharing.
-    own_network, own_cgroup: there is a network, cgroup namespace.  pid_path: of the pid namespace entered later, or "".
-    lenient: a cgroup that could not be made is not mounted.
+    own: types of the namespaces that there are, new or joined; joined: those of others.
+    pid_path: of the pid namespace entered later, or "".  lenient: a cgroup that could not be made is not mounted.
+    unified: the host has cgroup v2 alone.  label: linux.mountLabel, or "".
     """
 
     bundle: str
@@ -49,11 +55,13 @@ class Context(Record):
     hierarchies: tuple[Hierarchy, ...]
     handed: bool
     shared: bool
-    own_network: bool
-    own_cgroup: bool
+    own: tuple[str, ...]
+    joined: tuple[str, ...]
     pid_path: str
     in_userns: bool
     lenient: bool
+    unified: bool
+    label: str
 
     @staticmethod
     def of(spec: Spec, host: Host, request: Request, stages: Stages) -> Context:
@@ -66,11 +74,13 @@ class Context(Record):
             host.hierarchies,
             user is not None and privileged(host),
             bool(propagation and PROPAGATION[propagation] & MS_SHARED),
-            spec.linux.namespace("network") is not None,
-            spec.linux.namespace("cgroup") is not None,
+            tuple([namespace.type for namespace in spec.linux.namespaces]),
+            tuple([namespace.type for namespace in spec.linux.namespaces if namespace.path is not None]),
             stages.late_pid,
             host.in_userns or user is not None,
             not privileged(host),
+            host.cgroup2_only,
+            _checked_label(spec, host),
         )
 
 
@@ -89,18 +99,23 @@ def mount_ops(mount: Mount, origin: str, pointer: str, context: Context) -> list
     _refuse(mount, options, target, pointer)
     flags = options.flags
     if flags & MS_REMOUNT:
-        plan = [_remount(options, target, origin)]
-    elif mount.type == "bind" or flags & MS_BIND:
-        plan = [_bind(mount, options, target, origin, pointer, context)]
-    elif mount.type == "cgroup":
-        plan = _cgroup(options, target, origin, context)
-    elif mount.type == "sysfs" and context.in_userns and not context.own_network:
-        plan = [_host_sysfs(options, target, origin, context)]
-    else:
-        plan = [_file_system(mount, options, target, origin, context)]
-    if options.rec_set or options.rec_clear:
-        plan.append(ops.Attributes(target, options.rec_set, options.rec_clear, True, origin))
-    return plan
+        return _remount(options, target, origin)
+    if _is_bind(mount, options):
+        return [_bind(mount, options, target, origin, pointer, context)]
+    if mount.type == "cgroup":
+        return (_cgroup2 if context.unified else _cgroup)(options, target, origin, context)
+    if context.in_userns and mount.type == "sysfs" and ("network" not in context.own or "network" in context.joined):
+        # Of a network namespace that was joined, it may be the owner: the kernel knows.
+        tried = _file_system(mount, options, target, origin, context) if "network" in context.own else []
+        return [
+            *(replace(op, or_else=True) for op in tried),
+            _host_sysfs(options, target, origin, context, bool(tried)),
+        ]
+    if context.in_userns and mount.type == "mqueue" and "ipc" not in context.own:
+        return [_host_bind("/dev/mqueue", options, target, origin, context)]
+    if options.tmpcopyup:
+        return _copied_up(mount, options, target, origin, context)
+    return [*_file_system(mount, options, target, origin, context)]
 
 
 def clean(path: str) -> str:
@@ -129,18 +144,41 @@ def _refuse(mount: Mount, options: MountOptions, target: str, pointer: str) -> N
             f"{pointer}/destination: {mount.destination!r} is the root of the container; it cannot be mounted over",
             pointer=f"{pointer}/destination",
         )
-    if options.idmap or options.tmpcopyup or mount.uid_mappings or mount.gid_mappings:
-        what = "tmpcopyup" if options.tmpcopyup else "an id-mapped mount"
-        raise SpecError(f"{pointer}: {what} is not supported yet", pointer=pointer)
     if options.flags & MS_REMOUNT:
         return
-    bind = mount.type == "bind" or options.flags & MS_BIND
+    bind = _is_bind(mount, options)
     if bind and not mount.source:
         raise SpecError(f"{pointer}/source: a bind mount needs a source", pointer=f"{pointer}/source")
+    if (options.idmap or mount.uid_mappings) and not bind:
+        raise SpecError(f"{pointer}: id-mapped mounts are only supported for bind-mounts", pointer=pointer)
     if target == "/proc" and mount.type != "proc" and not bind:
         raise SpecError(f'{pointer}: "{target}" cannot be mounted because it is not of type proc', pointer=pointer)
     if target.startswith("/proc/") and not ops.may_cover_procfs(target):
         raise SpecError(f'{pointer}: "{target}" cannot be mounted because it is inside /proc', pointer=pointer)
+
+
+def _is_bind(mount: Mount, options: MountOptions) -> bool:
+    return mount.type == "bind" or bool(options.flags & MS_BIND)
+
+
+def _checked_label(spec: Spec, host: Host) -> str:
+    label = spec.linux.mount_label
+    if not label:
+        return ""
+    if "selinux" not in host.security_modules:
+        text = "selinux label is specified in config, but selinux is disabled or not supported"
+        raise SpecError(f"/linux/mountLabel: {text}", pointer="/linux/mountLabel", hint="leave it out on this host")
+    if '"' in label:
+        raise SpecError("/linux/mountLabel: a label has no quotes in it", pointer="/linux/mountLabel")
+    return label
+
+
+def _labelled(data: str, context: Context) -> str:
+    """The options with the SELinux context, in quotes for its commas; one that is there already stays."""
+    if not context.label or data.startswith("context=") or ",context=" in data:
+        return data
+    label = f'context="{context.label}"'
+    return f"{data},{label}" if data else label
 
 
 def _bind(mount: Mount, options: MountOptions, target: str, origin: str, pointer: str, context: Context) -> ops.Op:
@@ -152,6 +190,7 @@ def _bind(mount: Mount, options: MountOptions, target: str, origin: str, pointer
         source = f"{context.bundle}/{source}"
     set, clear = _attributes(options)
     sharing = any(flags & MS_SHARED for flags in options.propagation) or context.shared
+    idmap = _idmap(mount, options, pointer, context) if options.idmap or mount.uid_mappings else None
     return ops.Bind(
         source,
         target,
@@ -159,10 +198,30 @@ def _bind(mount: Mount, options: MountOptions, target: str, origin: str, pointer
         set=set,
         clear=clear,
         propagation=options.propagation,
-        handed=context.handed,
+        rec_set=options.rec_set,
+        rec_clear=options.rec_clear,
+        handed=context.handed or idmap is not None,
         slave=0 if sharing else MS_SLAVE | MS_REC,
+        idmap=idmap,
+        locked=context.handed,
         origin=origin,
     )
+
+
+def _idmap(mount: Mount, options: MountOptions, pointer: str, context: Context) -> ops.Idmap:
+    """The mount's own mappings, else the container's. Without the option, mappings mean `idmap`."""
+    recursive = options.idmap == "ridmap"
+    if context.lenient:
+        text = "id-mapped mounts are not supported for rootless containers"
+        raise SpecError(f"{pointer}: {text}", pointer=pointer, hint="the kernel wants root of the whole machine")
+    if mount.uid_mappings:
+        from pyocirun.linux.idmap import format_map
+
+        return ops.Idmap(format_map(mount.uid_mappings), format_map(mount.gid_mappings), recursive)
+    if "user" not in context.own:
+        text = f"{options.idmap} needs uidMappings and gidMappings of the mount, or a user namespace"
+        raise SpecError(f"{pointer}/options: {text}", pointer=f"{pointer}/options")
+    return ops.Idmap(recursive=recursive)
 
 
 def _attributes(options: MountOptions) -> tuple[int, int]:
@@ -173,35 +232,48 @@ def _attributes(options: MountOptions) -> tuple[int, int]:
     return attributes(options.flags & PER_MOUNT), clear
 
 
-def _remount(options: MountOptions, target: str, origin: str) -> ops.Op:
+def _remount(options: MountOptions, target: str, origin: str) -> list[ops.Op]:
+    """What the options name of the mount changes, and all of the file system's, where there are any of those."""
+    plan: list[ops.Op] = []
+    if options.data or options.flags & ~(PER_MOUNT | MS_REMOUNT | MS_BIND | MS_REC | MS_SILENT):
+        return [ops.Remount(target, options.flags, options.data, origin)]
     set, clear = _attributes(options)
-    return ops.Attributes(target, set, clear, False, origin)
+    plan.append(ops.Attributes(target, set, clear, False, options.propagation, origin))
+    if options.rec_set or options.rec_clear:
+        plan.append(ops.Attributes(target, options.rec_set, options.rec_clear, True, origin=origin))
+    return plan
 
 
-def _host_sysfs(options: MountOptions, target: str, origin: str, context: Context) -> ops.Op:
+def _host_sysfs(options: MountOptions, target: str, origin: str, context: Context, instead: bool) -> ops.Op:
     """sysfs shows a network namespace; a user namespace may only mount that of one of its own.
 
     What the host has mounted below, such as its cgroups, becomes read-only with it (CVE-2023-25809).
     """
+    bind = _host_bind("/sys", options, target, origin, context)
+    forced = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
+    return replace(bind, recursive=True, set=0, clear=0, rec_set=bind.set | forced, instead=instead)
+
+
+def _host_bind(source: str, options: MountOptions, target: str, origin: str, context: Context) -> ops.Bind:
+    """What the host has mounted, in the place of a file system that may not be mounted anew."""
+    set, clear = _attributes(options)
+    slave = MS_SLAVE | MS_REC
     return ops.Bind(
-        "/sys",
-        target,
-        recursive=True,
-        set=_attributes(options)[0] | MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
-        recursive_attributes=True,
-        handed=context.handed,
-        slave=MS_SLAVE | MS_REC,
-        origin=origin,
+        source, target, False, set, clear, options.propagation, handed=context.handed, slave=slave, origin=origin
     )
 
 
-def _file_system(mount: Mount, options: MountOptions, target: str, origin: str, context: Context) -> ops.Op:
+def _file_system(
+    mount: Mount, options: MountOptions, target: str, origin: str, context: Context
+) -> list[ops.Mount | ops.Relabel]:
     fstype = mount.type or ""
     data = options.data
     if fstype == "proc" and context.pid_path:
         data = f"{data},pidns={context.pid_path}" if data else f"pidns={context.pid_path}"
+    if fstype not in UNLABELLED:
+        data = _labelled(data, context)
     has_mode = any(option.startswith("mode=") for option in data.split(","))
-    return ops.Mount(
+    made = ops.Mount(
         mount.source or fstype or "none",
         target,
         fstype,
@@ -210,15 +282,60 @@ def _file_system(mount: Mount, options: MountOptions, target: str, origin: str, 
         options.propagation,
         plain=fstype in ("proc", "sysfs") or target == "/dev" or target.startswith("/dev/"),
         copy_mode=fstype == "tmpfs" and not has_mode,
+        rec_set=options.rec_set,
+        rec_clear=options.rec_clear,
         origin=origin,
     )
+    if fstype == "mqueue" and context.label:
+        return [made, ops.Relabel(target, context.label, origin)]
+    return [made]
+
+
+def _copied_up(mount: Mount, options: MountOptions, target: str, origin: str, context: Context) -> list[ops.Op]:
+    """A tmpfs with what it covers. The parent fills it before anybody can see it, so it is closed only afterwards."""
+    made = _file_system(mount, options, target, origin, context)[0]
+    assert type(made) is ops.Mount
+    readonly = MOUNT_ATTR_RDONLY if options.flags & MS_RDONLY else 0
+    return [
+        replace(made, flags=made.flags & ~MS_RDONLY, copy_up=True),
+        ops.Sync("copy-from"),
+        ops.Sync("copy-up"),
+        ops.Attach(target, readonly, options.rec_set, options.rec_clear, options.propagation, origin),
+    ]
+
+
+def _cgroup2(options: MountOptions, target: str, origin: str, context: Context) -> list[ops.Op]:
+    """Cgroup v2: the file system itself begins at the root of a cgroup namespace. Without one, or where it is another
+    user namespace's, the container's own cgroup is bound; nothing above it is ever seen (CVE-2023-25809).
+    """
+    plan: list[ops.Op] = []
+    if "cgroup" in context.own:
+        data = _labelled(options.data, context)
+        flags = options.flags & ~MS_REC
+        plan.append(
+            ops.Mount("cgroup", target, "cgroup2", flags, data, options.propagation, or_else=True, origin=origin)
+        )
+    directory = dict(context.cgroup_paths).get("")
+    if directory is None:
+        return [replace(op, or_else=False) for op in plan]
+    return [*plan, _own_cgroup(directory, options, target, origin, context, instead=bool(plan))]
+
+
+def _own_cgroup(
+    directory: str, options: MountOptions, target: str, origin: str, context: Context, *, instead: bool = False
+) -> ops.Op:
+    """The container's own cgroup; read-only in any case if it is not root's and there is no namespace around it."""
+    bind = _host_bind(directory, options, target, origin, context)
+    closed = MOUNT_ATTR_RDONLY if context.lenient and "cgroup" not in context.own else 0
+    return replace(bind, recursive=True, set=bind.set | closed, optional=context.lenient, instead=instead)
 
 
 def _cgroup(options: MountOptions, target: str, origin: str, context: Context) -> list[ops.Op]:
     """Cgroup v1: a tmpfs with a mount for each hierarchy, and links for controllers that share one."""
     flags = options.flags
+    data = _labelled("mode=755", context)
     plan: list[ops.Op] = [
-        ops.Mount("tmpfs", target, "tmpfs", flags & ~MS_RDONLY & ~MS_REC, "mode=755", origin=origin),
+        ops.Mount("tmpfs", target, "tmpfs", flags & ~MS_RDONLY & ~MS_REC, data, options.propagation, origin=origin),
     ]
     directories = dict(context.cgroup_paths)
     for hierarchy in context.hierarchies:
@@ -227,13 +344,10 @@ def _cgroup(options: MountOptions, target: str, origin: str, context: Context) -
         if directory is None:
             continue
         place = f"{target}/{name}"
-        if context.own_cgroup:
+        if "cgroup" in context.own:
             plan.append(ops.Mount("cgroup", place, "cgroup", flags & ~MS_REC, _v1_data(hierarchy), origin=origin))
         else:
-            set, clear = _attributes(options)
-            slave = MS_SLAVE | MS_REC
-            bind = ops.Bind(directory, place, True, set, clear, handed=context.handed, slave=slave, origin=origin)
-            plan.append(replace(bind, optional=context.lenient))
+            plan.append(_own_cgroup(directory, replace(options, propagation=()), place, origin, context))
         plan += [
             ops.Symlink(name, f"{target}/{controller}")
             for controller in hierarchy.controllers

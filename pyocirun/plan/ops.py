@@ -34,6 +34,10 @@ OPTIONAL = 8
 COPY_MODE = 16
 PROC_ONLY = 32
 IN_PROC = 64
+LOCKED = 128
+COPY_UP = 256
+OR_ELSE = 512
+INSTEAD = 1024
 HOOK_IN_ROOT = 1
 AFFINITY_OPTIONAL = 1
 KEEP_IF_DENIED = 2
@@ -60,9 +64,9 @@ WIRE: tuple[tuple[str, str], ...] = (
     ("loopback", ""),
     ("propagation", "su"),
     ("rootfs", "su"),
-    ("mount", "sssusnu"),
-    ("bind", "ssuuunu"),
-    ("attributes", "suuu"),
+    ("mount", "sssusnuuu"),
+    ("bind", "ssuuuuunu"),
+    ("attributes", "suunu"),
     ("node", "suuuu"),
     ("symlink", "ssu"),
     ("sysctl", "ss"),
@@ -100,10 +104,28 @@ WIRE: tuple[tuple[str, str], ...] = (
     ("attribute", "sss"),
     ("seccomp", "nu"),
     ("terminal", "uuu"),
+    ("attach", "uuun"),
+    ("remount", "sus"),
+    ("relabel", "ss"),
 )
 """nsexec's operations, in the order of their codes, with the kinds of their fields; csrc/plan.h has the same table."""
 
-SYNC_KINDS = {"created": 1, "start": 2, "exec": 3, "hooks": 4, "seccomp": 5}
+SYNC_KINDS = {"created": 1, "start": 2, "exec": 3, "hooks": 4, "seccomp": 5, "copy-from": 6, "copy-up": 7}
+
+
+class Idmap(Record):
+    """How a mount maps ids.
+
+    uid_map, gid_map: lines of "inside outside count"; both "": as the container's user namespace does.
+    recursive: the mounts below have it too.
+    """
+
+    uid_map: str = ""
+    gid_map: str = ""
+    recursive: bool = False
+
+    def describe(self) -> str:
+        return f"idmapped by uids {'; '.join(self.uid_map.splitlines())}" if self.uid_map else "idmapped"
 
 
 class Slot(Record):
@@ -112,6 +134,7 @@ class Slot(Record):
     kind: "gate", "report", "stamps"; "pidfd", "root": of init; "cgroup": path is a cgroup v1, the descriptor is of its
     file "tasks"; "namespace": path is a namespace file; "tree": a detached copy of the mount tree at path, which serves
     one mount only: user says which.  late: it comes with the GO of `Sync("sources")`, else at launch.
+    idmap: its files have owners by the maps of a user namespace; None: by none.
     """
 
     kind: str
@@ -119,6 +142,7 @@ class Slot(Record):
     recursive: bool = False
     propagation: int = 0
     user: str = ""
+    idmap: Idmap | None = None
 
     @property
     def late(self) -> bool:
@@ -297,7 +321,7 @@ class SaveState(Op):
 class Sync(Op):
     """nsexec waits here until the parent has done what stands before.
 
-    point: "id-maps", "sources", "hooks:KIND", "rlimits", "seccomp", "created", "start", "exec".
+    point: "id-maps", "sources", "copy-from", "copy-up", "hooks:KIND", "rlimits", "seccomp", "created", "start", "exec".
     """
 
     wire = "sync"
@@ -491,7 +515,10 @@ class Mount(Op):
     """Mount `source` on what `target` names inside the rootfs.
 
     flags: MS_* bits, see mount(2).  data: file-system options, joined by commas.  propagation: MS_* for afterwards.
+    rec_set, rec_clear: MOUNT_ATTR_* bits for it and all below it.
     plain: no symbolic link may lie on the way (procfs, sysfs).  copy_mode: as the directory that it covers (tmpfs).
+    copy_up: it is only made; it is filled and then attached by `Attach`.
+    or_else: where the kernel does not permit it, the `Bind` that follows stands in.
     Spec: config.md#mounts.  Fails: EPERM the user namespace may not mount this type.
     """
 
@@ -504,22 +531,80 @@ class Mount(Op):
     propagation: tuple[int, ...] = ()
     plain: bool = False
     copy_mode: bool = False
+    rec_set: int = 0
+    rec_clear: int = 0
+    copy_up: bool = False
+    or_else: bool = False
     origin: str = ""
 
     def describe(self) -> str:
-        return f"mount {self.fstype} on {self.target}{_options(self.flags, self.data)}"
+        tail = ", to be filled" if self.copy_up else ", if that is permitted" if self.or_else else ""
+        return f"mount {self.fstype} on {self.target}{_options(self.flags, self.data)}{tail}"
 
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
         bits = (PLAIN_DIRECTORY if self.plain else 0) | (COPY_MODE if self.copy_mode else 0)
         bits |= IN_PROC if may_cover_procfs(self.target) else 0
-        return (self.source, self.target, self.fstype, self.flags, self.data, self.propagation, bits)
+        bits |= (COPY_UP if self.copy_up else 0) | (OR_ELSE if self.or_else else 0)
+        rest = (self.propagation, self.rec_set, self.rec_clear, bits)
+        return (self.source, self.target, self.fstype, self.flags, self.data, *rest)
+
+
+class Attach(Op):
+    """Attach the mount that was to be filled. set: MOUNT_ATTR_*; the rest, and target: as of that Mount."""
+
+    wire = "attach"
+    target: str
+    set: int = 0
+    rec_set: int = 0
+    rec_clear: int = 0
+    propagation: tuple[int, ...] = ()
+    origin: str = ""
+
+    def describe(self) -> str:
+        return f"attach it to {self.target}{' read-only' if self.set & 1 else ''}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.set, self.rec_set, self.rec_clear, self.propagation)
+
+
+class Remount(Op):
+    """Give the file system that is mounted at a path new options. flags: MS_*, all that are to hold."""
+
+    wire = "remount"
+    path: str
+    flags: int
+    data: str = ""
+    origin: str = ""
+
+    def describe(self) -> str:
+        return f"remount {self.path}{_options(self.flags, self.data)}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.path, self.flags, self.data)
+
+
+class Relabel(Op):
+    """Give what is mounted at a path an SELinux label, where the file system takes none as an option."""
+
+    wire = "relabel"
+    path: str
+    label: str
+    origin: str = ""
+
+    def describe(self) -> str:
+        return f"label {self.path} {self.label}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.path, self.label)
 
 
 class Bind(Op):
     """Bind `source` of the host's view on what `target` names inside the rootfs.
 
-    set, clear: MOUNT_ATTR_* bits of mount_setattr(2).  optional: a source that is missing is no failure.
-    handed: the parent opens the source.  slave: with that propagation, before it crosses.
+    set, clear: MOUNT_ATTR_* bits of mount_setattr(2).  rec_set, rec_clear: for the whole tree, after those.
+    optional: a source that is missing is no failure.  handed: the parent opens the source.  slave: with that
+    propagation, before it crosses.  idmap: the parent maps its ids, before it crosses.
+    locked: what the source's mount forbids may not be allowed again.  instead: only if the mount before it was refused.
     Spec: config.md#mounts.  Fails: ENOENT no source, EPERM a flag that the user namespace may not clear.
     """
 
@@ -530,28 +615,36 @@ class Bind(Op):
     set: int = 0
     clear: int = 0
     propagation: tuple[int, ...] = ()
-    recursive_attributes: bool = False
+    rec_set: int = 0
+    rec_clear: int = 0
     optional: bool = False
     handed: bool = False
     slave: int = 0
+    idmap: Idmap | None = None
+    locked: bool = False
+    instead: bool = False
     origin: str = ""
 
     def describe(self) -> str:
         kind = "bind the tree" if self.recursive else "bind"
-        return f"{kind} {self.source} on {self.target}{' read-only' if self.set & 1 else ''}"
+        how = " read-only" if (self.set | self.rec_set) & 1 else ""
+        how += f", {self.idmap.describe()}" if self.idmap else ""
+        return f"{kind} {self.source} on {self.target}{how}{' instead' if self.instead else ''}"
 
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
         slot = self.slot()
         bits = (RECURSIVE if self.recursive else 0) | (OPTIONAL if self.optional else 0)
         bits |= PROC_ONLY if self.target == "/proc" else 0
         bits |= IN_PROC if may_cover_procfs(self.target) else 0
-        bits |= RECURSIVE_ATTRIBUTES if self.recursive_attributes else 0
-        number = slots[slot] if slot else NO_SLOT
-        return (self.source, self.target, number, self.set, self.clear, self.propagation, bits)
+        bits |= (LOCKED if self.locked else 0) | (INSTEAD if self.instead else 0)
+        rest = (self.set, self.clear, self.rec_set, self.rec_clear, self.propagation, bits)
+        return (self.source, self.target, slots[slot] if slot else NO_SLOT, *rest)
 
     def slot(self) -> Slot | None:
+        if not self.handed:
+            return None
         user = f"{self.origin} {self.target}"
-        return Slot("tree", self.source, self.recursive, self.slave, user) if self.handed else None
+        return Slot("tree", self.source, self.recursive, self.slave, user, self.idmap)
 
 
 class Attributes(Op):
@@ -562,6 +655,7 @@ class Attributes(Op):
     set: int
     clear: int = 0
     recursive: bool = False
+    propagation: tuple[int, ...] = ()
     origin: str = ""
 
     def describe(self) -> str:
@@ -570,7 +664,8 @@ class Attributes(Op):
         return f"change the attributes of {self.path}: set {self.set:#x} clear {self.clear:#x}"
 
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
-        return (self.path, self.set, self.clear, RECURSIVE_ATTRIBUTES if self.recursive else 0)
+        bits = RECURSIVE_ATTRIBUTES if self.recursive else 0
+        return (self.path, self.set, self.clear, self.propagation, bits)
 
 
 class Node(Op):

@@ -27,8 +27,8 @@ def prepare(spec: Spec, host: Host, request: Request, stages: Stages) -> list[op
     if before & MS_SHARED:
         top.append(ops.Propagation(mounts.mountpoint_of(request.rootfs, host), MS_PRIVATE))
     handed = context.handed
-    sources = [slot for op in [ops.Rootfs(request.rootfs, handed), *inside] if (slot := op.slot())] if handed else []
-    sources = list(dict.fromkeys(sources))
+    wanting = [ops.Rootfs(request.rootfs, handed), *inside]
+    sources = list(dict.fromkeys([slot for op in wanting if (slot := op.slot()) and slot.late]))
     for start in range(0, len(sources), ops.TREES_AT_ONCE):
         top += [ops.OpenSources(tuple(sources[start : start + ops.TREES_AT_ONCE])), ops.Sync("sources")]
     return [*top, ops.Rootfs(request.rootfs, handed), *inside]

@@ -49,7 +49,7 @@ def behind_gate(op: ops.Op, message: Message, index: int, total: int) -> Error:
         step=step,
         errno=message.error,
         path=_path(op),
-        hint=hint or _hint(op, message.error),
+        hint=hint or _hint(op, message),
     )
 
 
@@ -199,13 +199,22 @@ def _path(op: ops.Op) -> str:
     return ""
 
 
-def _hint(op: ops.Op, number: int) -> str:
+def _hint(op: ops.Op, message: Message) -> str:
+    number = message.error
     if type(op) is ops.Mount and number == errno.EPERM and op.fstype in ("proc", "sysfs"):
-        return f"{op.fstype} on this host is partly masked; a new one is refused in a user namespace"
+        namespace = "pid" if op.fstype == "proc" else "network"
+        text = f"a user namespace may mount {op.fstype} only with a {namespace} namespace of its own"
+        return f"{text}, and where the host's {op.fstype} is not partly masked; else bind the host's"
     if type(op) is ops.Mount and number == errno.ENODEV:
         return f"this kernel has no file system {op.fstype!r}"
     if type(op) is ops.Mount and number == errno.EINVAL:
+        # with copy_mode, nsexec has put an option of its own before ours
+        options = ["mode", *op.data.split(",")] if op.copy_mode else op.data.split(",")
+        if 0 < message.value <= len(options):
+            return f"{op.fstype} refused the option {options[message.value - 1]!r}"
         return f"the file system refused its options {op.data!r}: the kernel log may say which"
+    if type(op) is ops.Mount and number == errno.EPERM and op.fstype == "mqueue":
+        return "mqueue needs an ipc namespace of the container's own"
     if type(op) is ops.Bind and number == errno.ENOENT:
         return f"does {op.source} exist on the host?"
     if type(op) is ops.Bind and number == errno.EPERM:

@@ -59,8 +59,8 @@ def _check(mount: Mount, at: str) -> None:
     if not mount.destination.strip("/."):
         raise fault(child(at, "destination"), "the root of the container cannot be mounted over")
     options = mount.options
-    is_bind = "bind" in options or "rbind" in options
-    is_idmapped = "idmap" in options or "ridmap" in options
+    is_bind = mount.type == "bind" or "bind" in options or "rbind" in options
+    is_idmapped = bool("idmap" in options or "ridmap" in options or mount.uid_mappings)
     if is_idmapped and not is_bind:
         raise fault(child(at, "options"), "id-mapped mounts are only supported for bind-mounts")
     if bool(mount.uid_mappings) != bool(mount.gid_mappings):

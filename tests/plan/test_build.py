@@ -713,7 +713,6 @@ def test_names_are_set_in_their_namespace() -> None:
     ("pointer", "fields"),
     [
         ("/linux/intelRdt", {"intel_rdt": IntelRdt("x")}),
-        ("/linux/mountLabel", {"mount_label": "label"}),
         ("/linux/netDevices", {"net_devices": {"eth0": NetDevice()}}),
     ],
 )

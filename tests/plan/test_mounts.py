@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pyocirun.errors import SpecError
-from pyocirun.linux.host import Host
+from pyocirun.linux.host import Hierarchy, Host
 from pyocirun.linux.idmap import IDMapping
 from pyocirun.linux.mounts import (
     MOUNT_ATTR__ATIME,
@@ -22,13 +22,43 @@ from pyocirun.linux.mounts import (
     MS_PRIVATE,
     MS_RDONLY,
     MS_REC,
+    MS_REMOUNT,
     MS_SHARED,
     MS_SLAVE,
 )
-from pyocirun.plan.mounts import clean, mountpoint_of
-from pyocirun.plan.ops import IN_PROC, PROC_FILES, PROC_ONLY, Attributes, Bind, Mount, Op, Symlink
+from pyocirun.plan.mounts import Context, clean, mountpoint_of, mounts
+from pyocirun.plan.namespaces import stages
+from pyocirun.plan.ops import (
+    IN_PROC,
+    PROC_FILES,
+    PROC_ONLY,
+    Attach,
+    Attributes,
+    Bind,
+    Idmap,
+    Mount,
+    Op,
+    OpenSources,
+    Plan,
+    Relabel,
+    Remount,
+    Symlink,
+    Sync,
+)
+from pyocirun.record import replace
+from pyocirun.spec.linux import Namespace
 from pyocirun.spec.mounts import Mount as SpecMount
-from tests.support import CHARGED_PATHS, HOST_V1_ROOT, build, every, minimal_spec, only
+from tests.support import (
+    CHARGED_PATHS,
+    HOST_USER,
+    HOST_V1_ROOT,
+    build,
+    every,
+    minimal_request,
+    minimal_spec,
+    only,
+    where,
+)
 
 MAP = (IDMapping(0, 100000, 65536),)
 USER: dict[str, Any] = {"namespaces": ("user", "mount", "pid"), "uid_mappings": MAP, "gid_mappings": MAP}
@@ -39,7 +69,7 @@ def planned(*mounts: SpecMount, **fields: Any) -> list[Op]:
     paths = fields.pop("cgroup_paths", ())
     plan = build(minimal_spec(mounts=mounts, **fields), cgroup_paths=paths)
     device_files = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
-    own = [op for op in plan.ops if isinstance(op, (Mount, Bind, Attributes, Symlink))]
+    own = [op for op in plan.ops if isinstance(op, (Mount, Bind, Attributes, Remount, Symlink))]
     return [
         op
         for op in own
@@ -176,12 +206,39 @@ def test_in_a_user_namespace_the_parent_opens_the_source() -> None:
     assert op.handed
 
 
-def test_recursive_attributes_come_after_the_mount() -> None:
-    ops = planned(SpecMount("/data", "/srv", "none", ("rbind", "rro", "rnosuid")))
+def test_recursive_attributes_of_a_bind_are_set_before_it_is_attached() -> None:
+    (op,) = planned(SpecMount("/data", "/srv", "none", ("rbind", "ro", "rrw", "rnosuid")))
 
-    wanted = Attributes("/data", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID, 0, True, "mounts[0]")
-    assert isinstance(ops[0], Bind)
-    assert ops[1:] == [wanted]
+    assert isinstance(op, Bind)
+    assert (op.set, op.rec_set, op.rec_clear) == (MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY)
+
+
+def test_recursive_attributes_of_a_file_system() -> None:
+    (op,) = planned(SpecMount("/data", "tmpfs", "tmpfs", ("rro", "rdev")))
+
+    assert isinstance(op, Mount)
+    assert (op.rec_set, op.rec_clear) == (MOUNT_ATTR_RDONLY, MOUNT_ATTR_NODEV)
+
+
+def test_recursive_attributes_of_a_remount_come_last() -> None:
+    ops = planned(SpecMount("/data", None, "none", ("remount", "nosuid", "rro")))
+
+    assert ops == [
+        Attributes("/data", MOUNT_ATTR_NOSUID, origin="mounts[0]"),
+        Attributes("/data", MOUNT_ATTR_RDONLY, recursive=True, origin="mounts[0]"),
+    ]
+
+
+def test_remount_with_options_of_the_file_system_gives_it_all_of_them() -> None:
+    (op,) = planned(SpecMount("/tmp", None, "none", ("remount", "nosuid", "size=1m")))
+
+    assert op == Remount("/tmp", MS_REMOUNT | MS_NOSUID, "size=1m", "mounts[0]")
+
+
+def test_propagation_of_a_remount() -> None:
+    (op,) = planned(SpecMount("/data", None, "none", ("remount", "ro", "private")))
+
+    assert op == Attributes("/data", MOUNT_ATTR_RDONLY, propagation=(MS_PRIVATE,), origin="mounts[0]")
 
 
 def test_remount_changes_attributes_of_what_is_there() -> None:
@@ -290,19 +347,141 @@ def test_bind_with_data_is_refused() -> None:
     assert "bind mounts cannot have any filesystem-specific options applied" in str(error)
 
 
-@pytest.mark.parametrize(
-    ("mount", "what"),
-    [
-        (SpecMount("/tmp", "tmpfs", "tmpfs", ("tmpcopyup",)), "tmpcopyup"),
-        (bind("/data", "idmap"), "an id-mapped mount"),
-        (bind("/data", "ridmap"), "an id-mapped mount"),
-        (SpecMount("/data", "/srv", None, ("bind",), MAP, MAP), "an id-mapped mount"),
-    ],
-)
-def test_what_is_not_supported_is_refused(mount: SpecMount, what: str) -> None:
-    error = refused(mount)
+# idmap
 
-    assert str(error) == f"/mounts/0: {what} is not supported yet"
+
+def test_idmap_has_the_maps_of_the_mount() -> None:
+    (op,) = planned(SpecMount("/data", "/srv", None, ("bind", "idmap"), MAP, (IDMapping(1, 2, 3), IDMapping(5, 6, 7))))
+
+    assert isinstance(op, Bind)
+    assert op.idmap == Idmap("0 100000 65536\n", "1 2 3\n5 6 7\n")
+
+
+def test_idmap_without_maps_has_those_of_the_container() -> None:
+    op = next(op for op in planned(bind("/data", "idmap"), **USER) if isinstance(op, Bind))
+
+    assert op.idmap == Idmap()
+
+
+def test_ridmap_maps_the_tree() -> None:
+    (op,) = planned(SpecMount("/data", "/srv", None, ("rbind", "ridmap"), MAP, MAP))
+
+    assert isinstance(op, Bind)
+    assert op.idmap is not None
+    assert op.idmap.recursive
+
+
+def test_maps_alone_mean_idmap() -> None:
+    (op,) = planned(SpecMount("/data", "/srv", "bind", (), MAP, MAP))
+
+    assert isinstance(op, Bind)
+    assert op.idmap == Idmap("0 100000 65536\n", "0 100000 65536\n")
+
+
+def test_parent_maps_the_ids_before_the_tree_is_handed_over() -> None:
+    plan = build(minimal_spec(mounts=[SpecMount("/data", "/srv", None, ("bind", "idmap"), MAP, MAP)]))
+
+    opened = only(plan, OpenSources)
+    assert [(tree.path, tree.idmap is not None) for tree in opened.trees] == [("/srv", True)]
+    assert where(plan, opened) < where(plan, Sync("sources")) < where(plan, Bind)
+
+
+def test_ids_of_the_container_are_mapped_before_sources_are_opened() -> None:
+    plan = build(minimal_spec(mounts=[bind("/data", "idmap")], **USER))
+
+    assert where(plan, Sync("id-maps")) < where(plan, OpenSources)
+
+
+@pytest.mark.parametrize("option", ["idmap", "ridmap"])
+def test_idmap_without_maps_and_user_namespace_is_refused(option: str) -> None:
+    error = refused(bind("/data", option))
+
+    assert (
+        str(error) == f"/mounts/0/options: {option} needs uidMappings and gidMappings of the mount, or a user namespace"
+    )
+
+
+def test_idmap_of_a_file_system_is_refused() -> None:
+    error = refused(SpecMount("/data", "tmpfs", "tmpfs", ("idmap",), MAP, MAP))
+
+    assert "id-mapped mounts are only supported for bind-mounts" in str(error)
+
+
+def test_idmap_without_root_is_refused() -> None:
+    with pytest.raises(SpecError, match="not supported for rootless containers"):
+        build(minimal_spec(mounts=[bind("/data", "idmap")], **USER), HOST_USER)
+
+
+# tmpcopyup
+
+
+def test_tmpcopyup_fills_the_tmpfs_before_it_is_attached() -> None:
+    plan = build(minimal_spec(mounts=[SpecMount("/tmp", "tmpfs", "tmpfs", ("tmpcopyup", "ro", "size=1m", "private"))]))
+
+    made = only(plan, Mount)
+    start = where(plan, made)
+    assert made == Mount(
+        "tmpfs", "/tmp", "tmpfs", 0, "size=1m", made.propagation, copy_mode=True, copy_up=True, origin="mounts[0]"
+    )
+    assert plan.ops[start + 1 : start + 4] == (
+        Sync("copy-from"),
+        Sync("copy-up"),
+        Attach("/tmp", MOUNT_ATTR_RDONLY, propagation=(MS_PRIVATE,), origin="mounts[0]"),
+    )
+
+
+# mountLabel
+
+LABEL = "system_u:object_r:container_file_t:s0:c1,c2"
+HOST_SELINUX = replace(HOST_V1_ROOT, security_modules=("selinux",))
+
+
+def labelled(*mounts: SpecMount, **request: Any) -> Plan:
+    return build(minimal_spec(mounts=mounts, mount_label=LABEL), HOST_SELINUX, **request)
+
+
+def test_label_is_an_option_in_quotes() -> None:
+    plan = labelled(SpecMount("/tmp", "tmpfs", "tmpfs", ("size=1m",)), SpecMount("/dev/pts", "devpts", "devpts"))
+
+    assert [op.data for op in every(plan, Mount)] == [f'size=1m,context="{LABEL}"', f'context="{LABEL}"']
+
+
+def test_label_of_the_mount_itself_stays() -> None:
+    plan = labelled(SpecMount("/tmp", "tmpfs", "tmpfs", ("size=1m", "context=other")))
+
+    assert only(plan, Mount).data == "size=1m,context=other"
+
+
+@pytest.mark.parametrize("type", ["proc", "sysfs"])
+def test_proc_and_sysfs_get_no_label(type: str) -> None:
+    plan = labelled(SpecMount(f"/{type[:3]}x", type, type))
+
+    assert "context=" not in only(plan, Mount).data
+
+
+def test_mqueue_is_labelled_afterwards() -> None:
+    plan = labelled(SpecMount("/dev/mqueue", "mqueue", "mqueue"))
+
+    assert only(plan, Mount).data == ""
+    assert where(plan, Relabel("/dev/mqueue", LABEL, "mounts[0]")) == where(plan, Mount) + 1
+
+
+def test_bind_gets_no_label() -> None:
+    plan = labelled(bind("/data"))
+
+    assert not every(plan, Relabel)
+
+
+def test_label_on_a_host_without_selinux_is_refused() -> None:
+    error = refused(mount_label=LABEL)
+
+    assert error.pointer == "/linux/mountLabel"
+    assert "selinux label is specified in config, but selinux is disabled or not supported" in str(error)
+
+
+def test_label_with_a_quote_is_refused() -> None:
+    with pytest.raises(SpecError, match="no quotes"):
+        build(minimal_spec(mount_label='a",b'), HOST_SELINUX)
 
 
 def test_pointer_names_the_mount() -> None:
@@ -377,6 +556,53 @@ def test_cgroup_mount_without_cgroups_is_an_empty_tmpfs() -> None:
     assert [type(op) for op in ops] == [Mount, Attributes]
 
 
+# Cgroup v2
+
+HOST_V2 = Host(
+    kernel=(6, 1), unified=Hierarchy((), "/sys/fs/cgroup"), cgroup2_only=True, mountpoints=("/", "/sys/fs/cgroup")
+)
+V2_PATHS = (("", "/sys/fs/cgroup/box"),)
+
+
+def planned_v2(*namespaces: str, host: Host = HOST_V2, **request: Any) -> list[Op]:
+    spec = minimal_spec(namespaces=("mount", *namespaces), mounts=[CGROUP])
+    context = Context.of(spec, host, minimal_request(cgroup_paths=V2_PATHS, **request), stages(spec, host))
+    return mounts(spec, context)
+
+
+def test_cgroup2_in_a_namespace_is_mounted_or_else_bound() -> None:
+    tried, instead = planned_v2("cgroup")
+
+    assert isinstance(tried, Mount)
+    assert (tried.fstype, tried.target, tried.flags, tried.or_else) == (
+        "cgroup2",
+        "/sys/fs/cgroup",
+        FLAGS | MS_RDONLY,
+        True,
+    )
+    assert isinstance(instead, Bind)
+    assert (instead.source, instead.target, instead.instead) == ("/sys/fs/cgroup/box", "/sys/fs/cgroup", True)
+    assert instead.set & MOUNT_ATTR_RDONLY
+
+
+def test_cgroup2_without_a_namespace_is_the_containers_own_cgroup() -> None:
+    (op,) = planned_v2()
+
+    assert isinstance(op, Bind)
+    assert (op.source, op.target, op.instead) == ("/sys/fs/cgroup/box", "/sys/fs/cgroup", False)
+
+
+def test_cgroup2_without_root_and_namespace_is_read_only_whatever_the_options() -> None:
+    spec = minimal_spec(namespaces=("mount",), mounts=[SpecMount("/sys/fs/cgroup", "cgroup", "cgroup", ("rw",))])
+    host = replace(HOST_V2, euid=1000)
+
+    (op,) = mounts(spec, Context.of(spec, host, minimal_request(cgroup_paths=V2_PATHS), stages(spec, host)))
+
+    assert isinstance(op, Bind)
+    assert op.set & MOUNT_ATTR_RDONLY
+    assert op.optional
+
+
 # sysfs
 
 
@@ -384,8 +610,25 @@ def test_sysfs_of_the_hosts_network_is_bound_read_only_in_a_user_namespace() -> 
     op = next(op for op in planned(SpecMount("/sys", "sysfs", "sysfs", ("nosuid",)), **USER) if isinstance(op, Bind))
 
     assert (op.source, op.target, op.recursive, op.handed) == ("/sys", "/sys", True, True)
-    assert op.set == MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
-    assert op.recursive_attributes
+    assert op.rec_set == MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
+
+
+def test_sysfs_of_a_joined_network_is_tried_in_a_user_namespace() -> None:
+    namespaces = ("user", "mount", Namespace("network", "/run/netns/web"))
+
+    ops = planned(SpecMount("/sys", "sysfs", "sysfs", ("ro",)), **{**USER, "namespaces": namespaces})
+
+    tried, instead = [op for op in ops if isinstance(op, (Mount, Bind)) and op.target == "/sys"]
+    assert isinstance(tried, Mount)
+    assert tried.or_else
+    assert isinstance(instead, Bind)
+    assert (instead.source, instead.instead) == ("/sys", True)
+
+
+def test_mqueue_of_the_host_is_bound_in_a_user_namespace() -> None:
+    op = next(op for op in planned(SpecMount("/dev/mqueue", "mqueue", "mqueue"), **USER) if isinstance(op, Bind))
+
+    assert (op.source, op.target) == ("/dev/mqueue", "/dev/mqueue")
 
 
 def test_sysfs_of_an_own_network_namespace_is_mounted_in_a_user_namespace() -> None:

@@ -43,10 +43,10 @@ EVERY_OP: tuple[Op, ...] = (
     ops.Propagation("/", 5),
     ops.Rootfs("/r"),
     ops.Rootfs("/r", True),
-    ops.Mount("proc", "/proc", "proc", 6, "a=b", (7, 8), True, True),
-    ops.Bind("/s", "/t", True, 9, 10, (11,), True, True, True, 12),
+    ops.Mount("proc", "/proc", "proc", 6, "a=b", (7, 8), True, True, 33, 34, True, True),
+    ops.Bind("/s", "/t", True, 9, 10, (11,), 35, 36, True, True, 12, ops.Idmap("0 1 2\n", "3 4 5\n", True), True, True),
     ops.Bind("/s", "/proc"),
-    ops.Attributes("/t", 13, 14, True),
+    ops.Attributes("/t", 13, 14, True, (37, 38)),
     ops.Node("/dev/null", 15, 16, 17, 18),
     ops.Symlink("a", "/b", True),
     ops.Sysctl("a.b", "sys/a/b", "1"),
@@ -87,6 +87,9 @@ EVERY_OP: tuple[Op, ...] = (
     ops.KeyringLabel(""),
     ops.LoadSeccomp(Filter(43, (), (), False, False, 44), (45, 46)),
     ops.Terminal(47, 48, True),
+    ops.Attach("/t", 39, 40, 41, (42,)),
+    ops.Remount("/t", 43, "size=1"),
+    ops.Relabel("/t", "label"),
 )
 """One of each, at least, with values that are all different."""
 
