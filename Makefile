@@ -13,7 +13,7 @@ PY_FILES := pyocirun csrc tests integration docs/man setup.py
 PYTEST := $(BIN)/python -P -m pytest -q -p no:cacheprovider
 RUNTIME ?= $(abspath $(BIN)/pyocirun)
 
-.PHONY: all demo test check format unit scenarios engines bench golden man build system clean
+.PHONY: all demo test check format unit scenarios engines conformance bench golden man build system clean
 
 all: build
 
@@ -47,6 +47,9 @@ scenarios: build
 
 engines: build
 	RUNTIME=$(RUNTIME) $(PYTEST) integration/engines
+
+conformance: build
+	$(BIN)/python integration/conformance/run.py --runtime-tools "$(RUNTIME_TOOLS)" --runtime $(RUNTIME)
 
 bench: build
 	$(BIN)/python integration/bench/bench.py $(BENCH)
