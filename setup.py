@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import marshal
 import os
+import py_compile
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -41,9 +43,16 @@ FREESTANDING = [
     "-fno-tree-loop-distribute-patterns",
 ]
 LAUNCHER = [CSRC / "launcher.c"]
+EMBEDDED = [CSRC / "embed.c", CSRC / "snapshot.c"]
 STATIC = ["-static", "-nostdlib", "-no-pie", "-Wl,-z,noexecstack,--build-id=none", "-s"]
 
 PYTHON = os.path.realpath(sys.executable)
+NOT_IMPORTED = ("pyocirun.__main__", "pyocirun.cli.start_command", "pyocirun.cli.boot")
+"""Programs, not modules."""
+
+SNAPSHOT_WORKS = sys.version_info[:2] == (3, 11)
+"""Later interpreters keep something of theirs in thread-local memory, which no snapshot has."""
+
 VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 SITES = [f"lib/{VERSION}/site-packages", f"local/lib/{VERSION}/dist-packages", "lib/python3/dist-packages"]
 LIBPYTHON = Path(str(sysconfig.get_config_var("LIBPL"))) / str(sysconfig.get_config_var("LIBRARY"))
@@ -77,6 +86,7 @@ class BuildPrograms(build_ext):
         package = Path(self.build_lib) / "pyocirun"
         build_programs(package / "bin")
         write_build_info(package / "_build_info.py")
+        add_snapshot(ROOT / "build" / "pyocirun", package)
         super().run()
 
 
@@ -151,8 +161,42 @@ def compile_embedded(directory: Path, sites: list[str], target: Path) -> None:
     libraries = shlex.split(" ".join(sysconfig.get_config_var(name) or "" for name in ("LIBS", "MODLIBS", "SYSLIBS")))
     # Not position-independent: relocating libpython's tables would be a tenth of a start.
     flags = ["-std=gnu17", "-O2", "-s", "-fno-pie", "-no-pie", "-DEMBED", *includes]
-    link = [str(LIBPYTHON), *dict.fromkeys(libraries), "-ldl", "-lpthread", "-Wl,--export-dynamic"]
-    compile_c([*flags, *launcher_defines(sites), *python_defines()], [*LAUNCHER, CSRC / "embed.c"], target, link)
+    wrap = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc", "free")]
+    link = [str(LIBPYTHON), *dict.fromkeys(libraries), "-ldl", "-lpthread", "-Wl,--export-dynamic", *wrap]
+    compile_c([*flags, *launcher_defines(sites), *python_defines()], [*LAUNCHER, *EMBEDDED], target, link)
+
+
+def add_snapshot(command: Path, package: Path) -> None:
+    """Append to the command the memory of an interpreter that has imported the package: see csrc/snapshot.c.
+
+    Where that does not work, nothing is added, and the command imports what it needs when it runs.
+    """
+    if not SNAPSHOT_WORKS or b"_pyocirun_boot" not in command.read_bytes() or not package.is_dir():
+        return
+    with tempfile.TemporaryDirectory() as prefix:
+        site = Path(prefix) / SITES[0]
+        sources = [path.relative_to(package.parent) for path in sorted(package.rglob("*.py"))]
+        for source in sources:
+            (site / source).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(package.parent / source, site / source)
+            py_compile.compile(str(site / source), dfile=str(source), doraise=True)
+        trial = Path(prefix) / "bin" / "pyocirun"
+        trial.parent.mkdir()
+        shutil.copy(command, trial)
+        names = [".".join(source.with_suffix("").parts).removesuffix(".__init__") for source in sources]
+        names = [name for name in names if name not in NOT_IMPORTED]
+        try:
+            call = ["pyocirun-make-snapshot", str(site), str(trial), *names]
+            subprocess.run(call, executable=command, env={}, capture_output=True, text=True, timeout=60, check=True)
+            call = [str(trial), "--root", f"{prefix}/root", "state", "absent"]
+            done = subprocess.run(call, env={}, capture_output=True, text=True, timeout=60, check=False)
+        except (subprocess.SubprocessError, OSError) as error:
+            print(f"the command gets no snapshot: {error}", getattr(error, "stderr", ""), file=sys.stderr)
+            return
+        if done.returncode != 1 or "container does not exist" not in done.stderr:
+            print(f"the command gets no snapshot: {done}", file=sys.stderr)
+            return
+        shutil.copy(trial, command)
 
 
 def launcher_defines(sites: list[str]) -> list[str]:

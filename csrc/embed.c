@@ -11,12 +11,14 @@
 
 #include <limits.h>
 #include <signal.h>
-#include <stdio.h>
+#include <stdint.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "embed.h"
 #include "frozen.h" /* frozen_modules, made by setup.py */
+#include "snapshot.h"
 
 /* From Python 3.14 on there is one phase. */
 #define TWO_PHASES (PY_VERSION_HEX < 0x030e0000)
@@ -26,23 +28,22 @@ static int set(PyConfig *config, wchar_t **field, const char *text)
 	return PyStatus_Exception(PyConfig_SetBytesString(config, field, text));
 }
 
-static int add(PyConfig *config, const char *format, const char *text)
+static int add(PyConfig *config, const char *path)
 {
-	char path[PATH_MAX];
-	wchar_t *wide;
-	int failed;
-
-	if (snprintf(path, sizeof(path), format, text) >= (int)sizeof(path))
-		return 1;
-	wide = Py_DecodeLocale(path, NULL);
-	failed = !wide ||
-		 PyStatus_Exception(PyWideStringList_Append(&config->module_search_paths, wide));
+	wchar_t *wide = Py_DecodeLocale(path, NULL);
+	int failed = !wide || PyStatus_Exception(
+				      PyWideStringList_Append(&config->module_search_paths, wide));
 	PyMem_RawFree(wide);
 	return failed;
 }
 
+static int add_paths(PyConfig *config, const char *site)
+{
+	return add(config, site) || add(config, STDLIB) || add(config, DYNLOAD);
+}
+
 /* As `python -I -S` would be, and with nothing left to look for. */
-static int configure(PyConfig *config, const char *site, int argc, char **argv)
+static int configure(PyConfig *config, const char *site, int argc, char **argv, int repeatable)
 {
 	PyPreConfig before;
 
@@ -55,6 +56,7 @@ static int configure(PyConfig *config, const char *site, int argc, char **argv)
 	config->pathconfig_warnings = 0;
 	config->module_search_paths_set = 1;
 	config->install_signal_handlers = 0;
+	config->use_hash_seed = repeatable;
 #if TWO_PHASES
 	config->_init_main = 0;
 #endif
@@ -63,8 +65,7 @@ static int configure(PyConfig *config, const char *site, int argc, char **argv)
 	       set(config, &config->prefix, PREFIX) || set(config, &config->base_prefix, PREFIX) ||
 	       set(config, &config->exec_prefix, PREFIX) ||
 	       set(config, &config->base_exec_prefix, PREFIX) ||
-	       set(config, &config->stdlib_dir, STDLIB) || add(config, "%s", site) ||
-	       add(config, "%s", STDLIB) || add(config, "%s", DYNLOAD) ||
+	       set(config, &config->stdlib_dir, STDLIB) || add_paths(config, site) ||
 	       PyStatus_Exception(PyConfig_SetBytesArgv(config, argc, argv));
 }
 
@@ -85,6 +86,11 @@ static PyObject *complete(PyObject *self, PyObject *none)
 static PyMethodDef complete_method = { "complete", complete, METH_NOARGS,
 				       "Start the second phase." };
 
+static PyObject *new_complete(void)
+{
+	return PyCFunction_New(&complete_method, NULL);
+}
+
 static PyObject *list_of(const PyWideStringList *words)
 {
 	PyObject *list = PyList_New(0);
@@ -104,7 +110,7 @@ static int boot(const PyConfig *config, const char *site)
 {
 	PyObject *module = PyImport_ImportModule("_pyocirun_boot");
 	PyObject *argv = list_of(&config->argv);
-	PyObject *function = PyCFunction_New(&complete_method, NULL);
+	PyObject *function = new_complete();
 	PyObject *result = NULL;
 
 	if (module && argv && function)
@@ -152,19 +158,92 @@ static void handle_signals(void)
 		sigaction(SIGINT, &action, NULL);
 }
 
+/* posix.environ, which the module made when it was imported. */
+static int update_environment(void)
+{
+	PyObject *posix = PyImport_ImportModule("posix");
+	PyObject *variables = posix ? PyObject_GetAttrString(posix, "environ") : NULL;
+	int failed = !variables;
+
+	if (variables)
+		PyDict_Clear(variables);
+	for (char **entry = environ; !failed && entry && *entry; entry++) {
+		char *equals = strchr(*entry, '=');
+		PyObject *name;
+		PyObject *value;
+
+		if (!equals)
+			continue;
+		name = PyBytes_FromStringAndSize(*entry, equals - *entry);
+		value = PyBytes_FromString(equals + 1);
+		failed = !name || !value || !PyDict_SetDefault(variables, name, value);
+		Py_XDECREF(name);
+		Py_XDECREF(value);
+	}
+	Py_XDECREF(variables);
+	Py_XDECREF(posix);
+	return failed;
+}
+
+/* In a snapshot the modules are there, and what they know of the process is what the build was. */
+static int update(const char *site, int argc, char **argv)
+{
+	PyConfig *config =
+		(PyConfig *)(uintptr_t)_PyInterpreterState_GetConfig(PyInterpreterState_Get());
+
+	config->module_search_paths.length = 0;
+	return add_paths(config, site) ||
+	       PyStatus_Exception(PyConfig_SetBytesArgv(config, argc, argv)) ||
+	       update_environment();
+}
+
+/* repeatable: the same strings have the same hash each time. */
+static int start(PyConfig *config, const char *site, int argc, char **argv, int repeatable)
+{
+	PyImport_FrozenModules = frozen_modules;
+	return configure(config, site, argc, argv, repeatable) ||
+	       PyStatus_Exception(Py_InitializeFromConfig(config));
+}
+
 int run_embedded(const char *site, int argc, char **argv)
 {
-	PyConfig config;
-	PyStatus status;
+	PyConfig fresh;
+	const PyConfig *config = &fresh;
 
 	if (!is_same_python())
 		return -1;
-	PyImport_FrozenModules = frozen_modules;
-	if (configure(&config, site, argc, argv))
+	if (snapshot_restore(site) == 0) {
+		if (update(site, argc, argv))
+			return -1;
+		config = _PyInterpreterState_GetConfig(PyInterpreterState_Get());
+	} else if (start(&fresh, site, argc, argv, 0)) {
 		return -1;
-	status = Py_InitializeFromConfig(&config);
-	if (PyStatus_Exception(status))
-		return -1;
+	}
 	handle_signals();
-	return boot(&config, site);
+	return boot(config, site);
+}
+
+int make_snapshot(int argc, char **argv)
+{
+	PyConfig config;
+	PyObject *module;
+	PyObject *names;
+	PyObject *sources;
+
+	if (argc < 3 || snapshot_begin() || start(&config, argv[1], argc, argv, 1))
+		return 1;
+	module = PyImport_ImportModule("_pyocirun_boot");
+	names = list_of(&config.argv);
+	sources = module && names
+			  ? PyObject_CallMethod(module, "prepare", "sssNlN", argv[1], STDLIB,
+						DYNLOAD, PyList_GetSlice(names, 3, argc), PYC_MAGIC,
+						new_complete())
+			  : NULL;
+	if (!sources) {
+		PyErr_Print();
+		return 1;
+	}
+	/* Not by Py_Finalize: nothing is worth tearing down. */
+	_exit(snapshot_write(argv[2], PyBytes_AS_STRING(sources),
+			     (size_t)PyBytes_GET_SIZE(sources)) != 0);
 }

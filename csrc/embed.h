@@ -5,10 +5,23 @@
 #ifndef PYOCIRUN_EMBED_H
 #define PYOCIRUN_EMBED_H
 
+/* argv[0] by which setup.py has the command make a snapshot: see make_snapshot */
+#define SNAPSHOT_MAKER "pyocirun-make-snapshot"
+
 #ifdef EMBED
+/* MAKER SITE FILE MODULE...: import these modules from SITE, and append the memory then (snapshot.c) to FILE. */
+int make_snapshot(int argc, char **argv);
+
 /* Runs the command with the package in directory `site`. Its exit status; -1: it could not start, try another way. */
 int run_embedded(const char *site, int argc, char **argv);
 #else
+static inline int make_snapshot(int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	return 1;
+}
+
 static inline int run_embedded(const char *site, int argc, char **argv)
 {
 	(void)site;

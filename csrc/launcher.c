@@ -86,6 +86,8 @@ int main(int argc, char **argv)
 
 	if (!arguments)
 		return give_up("out of memory");
+	if (argc > 0 && strcmp(argv[0], SNAPSHOT_MAKER) == 0)
+		return make_snapshot(argc, argv);
 	if (own_directory(directory)) {
 		memcpy(prefix, directory, sizeof(prefix));
 		*strrchr(prefix, '/') = 0;

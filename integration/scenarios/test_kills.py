@@ -192,6 +192,8 @@ def _child_of(running: Running) -> int:
 
 
 def _kill(pid: int) -> None:
+    if pid == 0:
+        return  # the command was done before it could be seen, and kill(0) would be for this process group
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -26,17 +26,20 @@ _LATER = ("_signal", "_tracemalloc", "faulthandler")
 _EXTENSIONS = ("pyocirun._native", "pyocirun._seccomp", "_blake2", "_cffi_backend", "_json", "_prctl")
 
 
+_prepared: Finder | None = None
+"""In a snapshot: the finder that imported what is there already."""
+
+
 def run(site: str, stdlib: str, dynload: str, argv: list[str], magic: int, complete: Callable[[], None]) -> NoReturn:
     """The command. site: the directory that the package lies in.
 
     magic: the number that .pyc files begin with.  complete: starts the second half of the interpreter.
     """
-    gc.disable()  # what a command leaves for it goes with the process
-    whole = hasattr(sys, "stdout")
-    finder = Finder(site, stdlib, dynload, magic, _do_nothing if whole else complete)
-    sys.meta_path.insert(0, finder)
-    if not whole:
-        _stand_in(finder)
+    if _prepared is not None:
+        finder = _prepared
+        finder.move(site)
+    else:
+        finder = _install(site, stdlib, dynload, magic, complete)
     sys.argv = argv
     try:
         from pyocirun.cli.main import leave, main
@@ -49,12 +52,99 @@ def run(site: str, stdlib: str, dynload: str, argv: list[str], magic: int, compl
         posix._exit(130)
 
 
+def prepare(site: str, stdlib: str, dynload: str, names: list[str], magic: int, complete: Callable[[], None]) -> bytes:
+    """Import modules for a snapshot: those of `names` that need nothing but what is built in or of this package.
+
+    The sources of what was imported come back, as csrc/snapshot.h has them. Raises RuntimeError if a module keeps a
+    path of `site`, which is the build's: it would be wrong wherever the package is installed.
+    """
+    global _prepared
+    finder = _install(site, stdlib, dynload, magic, complete)
+    finder.is_preparing = True
+    sys.modules["pyocirun._native"] = _native_for_later()
+    for name in names:
+        try:
+            __import__(name)
+        except _NotPrepared:
+            pass
+    del sys.modules["pyocirun._native"]
+    finder.is_preparing = False
+    _prepared = finder
+    gc.collect()
+    return b"".join([_noted_source(name, module, site) for name, module in _modules()])
+
+
+def _install(site: str, stdlib: str, dynload: str, magic: int, complete: Callable[[], None]) -> Finder:
+    gc.disable()  # what a command leaves for it goes with the process
+    whole = hasattr(sys, "stdout")
+    finder = Finder(site, stdlib, dynload, magic, _do_nothing if whole else complete)
+    sys.meta_path.insert(0, finder)
+    if not whole:
+        _stand_in(finder)
+    return finder
+
+
+def _modules() -> list[tuple[str, Any]]:
+    """The modules of this package that are imported."""
+    return [(name, module) for name, module in sys.modules.items() if name[:8] == "pyocirun"]
+
+
+def _noted_source(name: str, module: Any, site: str) -> bytes:
+    for key, value in vars(module).items():
+        if isinstance(value, str) and site in value and key not in ("__file__", "__cached__"):
+            raise RuntimeError(f"{name}.{key} keeps {value}")
+    path: str = module.__file__
+    return posix.stat(path).st_size.to_bytes(8, sys.byteorder) + path[len(site) + 1 :].encode() + b"\0"
+
+
+def _move(old: str, new: str) -> None:
+    """Modules that were imported from the directory `old` lie in `new`.
+
+    It touches the memory of all of them, which costs more than most commands do: so only once the whole interpreter is
+    wanted.
+    """
+    for _, module in _modules():
+        spec = module.__spec__
+        if spec.origin[: len(old)] != old:
+            continue
+        spec.origin = module.__file__ = new + spec.origin[len(old) :]
+        spec.cached = module.__cached__ = new + spec.cached[len(old) :]
+        if spec.submodule_search_locations is not None:
+            spec.submodule_search_locations[:] = [spec.origin.rpartition("/")[0]]
+
+
+class _NotPrepared(ImportError):
+    """A module that is not there before the command runs: where it lies, or what it knows, belongs to the process."""
+
+
+class _Later:
+    """Stands for an object of the module _native, which is mapped elsewhere each time, until it is used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        from pyocirun import _native, native
+
+        native._ffi, native._lib = _native.ffi, _native.lib  # type: ignore[attr-defined]
+        return getattr(getattr(_native, self._name), attribute)
+
+
+def _native_for_later() -> Any:
+    module: Any = type(sys)("pyocirun._native")
+    module.ffi = _Later("ffi")
+    module.lib = _Later("lib")
+    return module
+
+
 class Finder:
     """Finds and loads the modules of pyocirun in `site`, and leaves everything else to what comes after it."""
 
     def __init__(self, site: str, stdlib: str, dynload: str, magic: int, complete: Callable[[], None]) -> None:
         self.site = site
         self.is_complete = False
+        self.is_preparing = False
+        self._moved_from = ""
         self._stdlib = stdlib
         self._dynload = dynload
         self._magic = magic.to_bytes(4, "little")
@@ -65,19 +155,31 @@ class Finder:
     def complete(self) -> None:
         if not self.is_complete:
             self.is_complete = True
+            if self._moved_from:
+                _move(self._moved_from, self.site)
             self._complete()
+
+    def move(self, site: str) -> None:
+        """The package lies in `site` now. Of the modules there are, only the package itself is told before complete."""
+        import pyocirun
+
+        self._moved_from = self.site
+        self.site = site
+        pyocirun.__file__ = site + "/pyocirun/__init__.py"
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """The spec of a module of ours; None for others, which the whole interpreter is asked for if need be."""
-        if is_frozen(name) or (name in sys.builtin_module_names and name not in _LATER):
+        if (is_frozen(name) or name in sys.builtin_module_names) and not self._must_wait(name):
             return None
         spec: ModuleSpec | None = None
-        if name in _EXTENSIONS:
+        if name in _EXTENSIONS and not self.is_preparing:
             spec = self._extension(name)
         elif name.startswith("pyocirun"):
             place = f"{self.site}/{name.replace('.', '/')}"
             spec = self._source(name, place, ".py") or self._source(name, place, "/__init__.py")
         if spec is None:
+            if self.is_preparing:
+                raise _NotPrepared(name)
             self.complete()
             if name.startswith("encodings."):
                 self._find_encodings(path)
@@ -92,6 +194,10 @@ class Finder:
             exec_dynamic(module)
         else:
             exec(self._codes.pop(name), module.__dict__)
+
+    def _must_wait(self, name: str) -> bool:
+        """Of what is built in or frozen. os keeps the environment, so it is nothing for a snapshot."""
+        return name in _LATER or (self.is_preparing and is_frozen(name) and name != "__future__")
 
     def _extension(self, name: str) -> ModuleSpec | None:
         loader: Any = self
@@ -108,19 +214,22 @@ class Finder:
         about = _stat(source)
         if about is None:
             return None
-        directory, _, file = source[:-3].rpartition("/")
-        cached = f"{directory}/__pycache__/{file}.{self._tag}.pyc"
-        data = _read(cached)
+        spec = self._spec(name, source)
+        data = _read(spec.cached or "")
         noted = self._magic + bytes(4) + _u32(int(about.st_mtime)) + _u32(about.st_size)
         if data[:16] != noted:
             return None
         self._codes[name] = marshal.loads(memoryview(data)[16:])
+        return spec
+
+    def _spec(self, name: str, source: str) -> ModuleSpec:
+        directory, _, file = source[:-3].rpartition("/")
         loader: Any = self
         spec = ModuleSpec(name, loader, origin=source)
         spec.has_location = True
-        spec.cached = cached
-        if end != ".py":
-            spec.submodule_search_locations = [place]
+        spec.cached = f"{directory}/__pycache__/{file}.{self._tag}.pyc"
+        if file == "__init__":
+            spec.submodule_search_locations = [directory]
         return spec
 
     def _find_encodings(self, path: object) -> None:

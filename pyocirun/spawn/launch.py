@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 
+import pyocirun
 from pyocirun import files, native
 from pyocirun.errors import Error, UsageError
 from pyocirun.plan.ops import Clone
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from pyocirun.plan.encode import Encoded
     from pyocirun.plan.ops import Plan, Slot
 
-NSEXEC = files.parent(files.parent(files.absolute(__file__))) + "/bin/nsexec"
 EXEC_PLACES = ("/run", "/var/tmp")
 
 
@@ -68,7 +68,7 @@ def launch(
         for fd in opened:
             if fd != stamps:
                 posix.close(fd)
-        if executable not in (-1, _sealed.get(NSEXEC)):
+        if executable not in (-1, _sealed.get(_nsexec())):
             posix.close(executable)
     return Launched(pid, pidfd, ours)
 
@@ -124,8 +124,9 @@ def _executable(places: tuple[str, ...]) -> int:
 
     Two threads may both make one at first; the first one stays (CVE-2019-5736).
     """
-    if NSEXEC not in _sealed:
-        fd = posix.open(NSEXEC, posix.O_RDONLY | posix.O_CLOEXEC)
+    nsexec = _nsexec()
+    if nsexec not in _sealed:
+        fd = posix.open(nsexec, posix.O_RDONLY | posix.O_CLOEXEC)
         try:
             program = posix.read(fd, 1 << 24)
         finally:
@@ -134,9 +135,14 @@ def _executable(places: tuple[str, ...]) -> int:
             copy = native.sealed_memfd("pyocirun-nsexec", program, executable=True)
         except PermissionError:
             return _copy_in_file(program, (*places, *EXEC_PLACES))
-        if _sealed.setdefault(NSEXEC, copy) != copy:
+        if _sealed.setdefault(nsexec, copy) != copy:
             posix.close(copy)
-    return _sealed[NSEXEC]
+    return _sealed[nsexec]
+
+
+def _nsexec() -> str:
+    """Its path. Asked each time, and by the package's place: see cli/boot.py, Finder.move()."""
+    return files.parent(files.absolute(pyocirun.__file__)) + "/bin/nsexec"
 
 
 def _copy_in_file(program: bytes, places: tuple[str, ...]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,16 @@ def has_static_library() -> bool:
 
 
 installed = pytest.mark.skipif(not COMMAND.is_file(), reason="the command is not installed beside this interpreter")
+
+
+snapshot = pytest.mark.skipif(
+    not (COMMAND.is_file() and has_static_library() and sys.version_info[:2] == (3, 11)),
+    reason="the command has no snapshot with this interpreter",
+)
+SNAPSHOT_AREA = "2000000000-"
+"""Where the memory of a snapshot lies, as /proc/PID/maps has it."""
+
+LIBRARY = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 
 
 @pytest.fixture
@@ -109,6 +120,52 @@ def test_interpreter_is_inside_where_it_can_be() -> None:
     assert b"_pyocirun_boot" in content, "the trial in setup.py failed: see what the build printed"
 
 
+@snapshot
+def test_modules_are_there_from_the_start(tmp_path: Path) -> None:
+    assert has_mapped(COMMAND, SNAPSHOT_AREA, tmp_path)
+
+
+@snapshot
+def test_snapshot_serves_wherever_the_package_lies(tmp_path: Path) -> None:
+    command = copy_installation(tmp_path / "elsewhere")
+
+    assert has_mapped(command, SNAPSHOT_AREA, tmp_path)
+
+
+@snapshot
+def test_edit_of_an_installed_module_takes_effect_at_once(tmp_path: Path) -> None:
+    command = copy_installation(tmp_path / "elsewhere")
+    source = command.parent.parent / LIBRARY / "pyocirun" / "cli" / "version.py"
+    source.write_text(source.read_text() + "\nraise SystemExit(42)\n")
+
+    assert subprocess.run([command, "--version"], env={}, check=False).returncode == 42
+
+
+@snapshot
+def test_edit_that_keeps_the_size_takes_effect_too(tmp_path: Path) -> None:
+    command = copy_installation(tmp_path / "elsewhere")
+    source = command.parent.parent / LIBRARY / "pyocirun" / "cli" / "options.py"
+    source.write_text(source.read_text().replace('"root"', '"ROOT"'))
+
+    assert subprocess.run([command, "--root", "/", "--version"], env={}, check=False).returncode != 0
+
+
+@installed
+def test_environment_is_that_of_the_caller() -> None:
+    done = call(env={"_PYOCIRUN_COMPLETE": "bash_source"})
+
+    assert b"_pyocirun_completion" in done.stdout
+
+
+@installed
+def test_what_the_whole_interpreter_imports_lies_where_the_package_is(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"ociVersion": 1}')
+
+    done = call("--root", tmp_path / "root", "create", "--bundle", tmp_path, "x", env={})
+
+    assert b"/ociVersion" in done.stderr
+
+
 def test_compiled_module_is_loaded(finder: Finder) -> None:
     module = load(finder, "pyocirun.part")
 
@@ -153,6 +210,27 @@ def load(finder: Finder, name: str) -> ModuleType:
     module = ModuleType(name)
     finder.exec_module(module)
     return module
+
+
+def has_mapped(command: Path, area: str, directory: Path) -> bool:
+    """Whether /proc/PID/maps of a command that waits for its log has `area` within some seconds."""
+    os.mkfifo(directory / "log")
+    arguments = [str(command), "--root", str(directory), "--log", str(directory / "log"), "state", "absent"]
+    with subprocess.Popen(arguments) as process:
+        maps = Path(f"/proc/{process.pid}/maps")
+        tries = 200
+        while not (found := area in maps.read_text()) and tries:
+            tries -= 1
+            time.sleep(0.05)
+        process.kill()
+    return found
+
+
+def copy_installation(prefix: Path) -> Path:
+    """A copy of the installed package and command, the command last. Its path."""
+    shutil.copytree(Path(pyocirun.__file__).parent, prefix / LIBRARY / "pyocirun")
+    (prefix / "bin").mkdir()
+    return Path(shutil.copy2(COMMAND, prefix / "bin" / "pyocirun"))
 
 
 def call(

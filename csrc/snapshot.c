@@ -1,0 +1,508 @@
+/*
+ * snapshot.c - the command starts where the build left off: with the package imported.
+ *
+ * Starting an interpreter and importing 50 modules takes 40 million instructions, and comes out the same each time. So
+ * the build does it once, and writes the memory behind the program file:
+ *
+ *	program | pages that differ | struct snapshot, sources | struct tail
+ *
+ * At start those pages are mapped copy-on-write, and only what is touched is ever read. It works because all that
+ * memory lies at fixed addresses. The program is not position-independent, so types, functions and the
+ * interpreter's own variables have theirs. What the interpreter allocates comes, while the snapshot is made, from an
+ * area at an address that no kernel gives away by itself (the linker's --wrap brings malloc here). Libraries lie
+ * elsewhere each time; the words that the loader relocated for them keep the values of this process, and
+ * snapshot_write refuses to keep any other word that points out of the snapshot.
+ *
+ * For the interpreter it is what a fork is for it: a new thread and a new process with the old memory. What must be
+ * as the process is (arguments, environment, where the package lies) embed.c and boot.py bring up to date.
+ *
+ * A snapshot holds only as long as every source in it has the size noted and is no newer than the command, which
+ * installers write last. An edit of an installed module thus takes effect at once.
+ */
+
+#include <Python.h>
+
+#include <fcntl.h>
+#include <link.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "snapshot.h"
+
+#define AREA 0x2000000000UL /* below what the smallest address space of aarch64 has, 512 GiB */
+#define AREA_SIZE (256UL << 20)
+#define MAX_RUNS 512
+#define MAX_KEPT 256
+#define SMALLEST 16 /* bytes of memory taken, and of what stands before them */
+#define MAGIC 0x70616e73756b6f79UL
+
+struct run_of_pages {
+	uint64_t address;
+	uint64_t length;
+	uint64_t offset; /* in the file */
+};
+
+struct snapshot {
+	uint64_t page;
+	uint64_t runs;
+	struct run_of_pages run[MAX_RUNS];
+	uint64_t sources; /* bytes that follow */
+};
+
+struct tail {
+	uint64_t magic;
+	uint64_t offset; /* of struct snapshot */
+};
+
+/* A word that belongs to this process whatever the snapshot says: the loader relocated it. */
+struct kept {
+	char *at;
+	size_t length;
+	char value[sizeof(void *)];
+};
+
+extern char __data_start[], _end[];
+
+static int making;
+static char *top;
+static char *pristine;
+static void *freed[64];
+static void *freed_arena;
+static PyObjectArenaAllocator usual_arenas;
+
+/* ---- memory, while a snapshot is made ---- */
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *old, size_t size);
+void __real_free(void *old);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+void __wrap_free(void *old);
+
+static int is_in_area(const void *at)
+{
+	return (uintptr_t)at - AREA < AREA_SIZE;
+}
+
+static void *take(size_t size, size_t align)
+{
+	uintptr_t at = ((uintptr_t)top + align - 1) & ~(align - 1);
+
+	if (size > AREA_SIZE || at + size > AREA + AREA_SIZE)
+		return NULL;
+	top = (char *)(at + size);
+	return (char *)at;
+}
+
+/* Blocks have sizes of powers of two, and before them their class: what was freed serves the next of that size. */
+static unsigned class_of(size_t size)
+{
+	return size <= SMALLEST ? 4 : 64 - (unsigned)__builtin_clzl(size - 1);
+}
+
+static size_t *head_of(void *block)
+{
+	return (size_t *)(void *)((char *)block - SMALLEST);
+}
+
+void *__wrap_malloc(size_t size)
+{
+	unsigned class = class_of(size);
+	void **block;
+
+	if (!making)
+		return __real_malloc(size);
+	if (size > AREA_SIZE)
+		return NULL;
+	block = freed[class];
+	if (block) {
+		freed[class] = *block;
+		return block;
+	}
+	block = take(((size_t)1 << class) + SMALLEST, SMALLEST);
+	if (!block)
+		return NULL;
+	block += SMALLEST / sizeof(*block);
+	*head_of(block) = class;
+	return block;
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+	size_t all;
+	void *block;
+
+	if (!making)
+		return __real_calloc(count, size);
+	if (__builtin_mul_overflow(count, size, &all))
+		return NULL;
+	block = __wrap_malloc(all);
+	return block ? memset(block, 0, all) : NULL;
+}
+
+void __wrap_free(void *old)
+{
+	void **block = old;
+	unsigned class;
+
+	if (!is_in_area(old)) {
+		__real_free(old);
+	} else if (making) {
+		class = (unsigned)*head_of(old);
+		*block = freed[class];
+		freed[class] = block;
+	}
+}
+
+void *__wrap_realloc(void *old, size_t size)
+{
+	size_t had;
+	void *new;
+
+	if (old && !is_in_area(old))
+		return __real_realloc(old, size);
+	had = old ? (size_t)1 << *head_of(old) : 0;
+	if (had >= size && old)
+		return old;
+	new = __wrap_malloc(size);
+	if (!old || !new)
+		return new;
+	memcpy(new, old, had);
+	__wrap_free(old);
+	return new;
+}
+
+static void *take_arena(void *unused, size_t size)
+{
+	void *arena = freed_arena;
+
+	(void)unused;
+	freed_arena = NULL;
+	return arena ? arena : take(size, 1 << 16);
+}
+
+static void leave_arena(void *unused, void *arena, size_t size)
+{
+	(void)unused;
+	(void)size;
+	freed_arena = arena;
+}
+
+/* ---- making one ---- */
+
+static size_t page_size(void)
+{
+	return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static int give_up(const char *what)
+{
+	fprintf(stderr, "no snapshot: %s\n", what);
+	return -1;
+}
+
+int snapshot_begin(void)
+{
+	static PyObjectArenaAllocator ours = { NULL, take_arena, leave_arena };
+	size_t length = (size_t)(_end - __data_start);
+
+	pristine = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (pristine == MAP_FAILED)
+		return give_up("no memory");
+	memcpy(pristine, __data_start, length);
+	top = mmap((void *)AREA, AREA_SIZE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+	if (top != (void *)AREA)
+		return give_up("its area is taken");
+	making = 1;
+	PyObject_GetArenaAllocator(&usual_arenas);
+	PyObject_SetArenaAllocator(&ours);
+	return 0;
+}
+
+/* The relocated words in our data. Their number, or -1 if that cannot be told. */
+static int find_kept(struct kept *kept)
+{
+	const ElfW(Rela) *relocation = NULL;
+	size_t bytes = 0;
+	int count = 0;
+
+	for (const ElfW(Dyn) *entry = _DYNAMIC; entry->d_tag != DT_NULL; entry++) {
+		if (entry->d_tag == DT_RELA)
+			relocation = (const ElfW(Rela) *)entry->d_un.d_ptr;
+		else if (entry->d_tag == DT_RELASZ)
+			bytes = entry->d_un.d_val;
+	}
+	for (size_t i = 0; relocation && i < bytes / sizeof(*relocation); i++) {
+		char *at = (char *)relocation[i].r_offset;
+
+		if (at < __data_start || at >= _end)
+			continue;
+		if (count == MAX_KEPT)
+			return -1;
+		kept[count].at = at;
+		/* Copied are pointers only: see the check of all words in snapshot_write. */
+		kept[count].length = sizeof(void *);
+		memcpy(kept[count].value, at, kept[count].length);
+		count++;
+	}
+	return count;
+}
+
+static int is_kept(const struct kept *kept, int count, const char *at)
+{
+	for (int i = 0; i < count; i++) {
+		if (at >= kept[i].at && at < kept[i].at + kept[i].length)
+			return 1;
+	}
+	return 0;
+}
+
+/* Whether a word points into anything mapped but the program, the snapshot and what `maps` has not. */
+static int points_out(uintptr_t word, const uintptr_t (*maps)[2], int count)
+{
+	for (int i = 0; i < count; i++) {
+		if (word >= maps[i][0] && word < maps[i][1])
+			return 1;
+	}
+	return 0;
+}
+
+/* What lies at another address each time: all mappings but the area and the program. */
+static int find_maps(uintptr_t (*maps)[2], int most)
+{
+	FILE *file = fopen("/proc/self/maps", "re");
+	char line[4096];
+	int count = 0;
+
+	while (file && count < most && fgets(line, sizeof(line), file)) {
+		unsigned long begin;
+		unsigned long end;
+
+		if (sscanf(line, "%lx-%lx", &begin, &end) != 2)
+			continue;
+		if (begin >= (uintptr_t)_end || strstr(line, "[heap]")) {
+			if (begin < AREA || begin >= AREA + AREA_SIZE) {
+				maps[count][0] = begin;
+				maps[count++][1] = end;
+			}
+		}
+	}
+	if (file)
+		fclose(file);
+	return count;
+}
+
+static int check_words(char *from, const char *to, const struct kept *kept, int count)
+{
+	uintptr_t maps[256][2];
+	int mapped = find_maps(maps, 256);
+	uintptr_t self = (uintptr_t)pthread_self();
+	int found = 0;
+
+	for (; from + sizeof(uintptr_t) <= to; from += sizeof(uintptr_t)) {
+		uintptr_t word;
+
+		memcpy(&word, from, sizeof(word));
+		/* PyOS_AfterFork_Child notes which thread is the main one. */
+		if (word == self || !points_out(word, (const uintptr_t(*)[2])maps, mapped))
+			continue;
+		if (from == (char *)&pristine || is_kept(kept, count, from))
+			continue;
+		fprintf(stderr, "no snapshot: the word at %p points to %#lx\n", (void *)from,
+			(unsigned long)word);
+		found++;
+	}
+	return found || mapped == 0 || mapped == 256 ? -1 : 0;
+}
+
+static int add_run(struct snapshot *about, uintptr_t from, uintptr_t to)
+{
+	struct run_of_pages *last = about->runs ? &about->run[about->runs - 1] : NULL;
+
+	/* A page in between costs less than another mapping. */
+	if (last && last->address + last->length + 4 * about->page >= from) {
+		last->length = to - last->address;
+		return 0;
+	}
+	if (about->runs == MAX_RUNS)
+		return -1;
+	about->run[about->runs].address = from;
+	about->run[about->runs++].length = to - from;
+	return 0;
+}
+
+static int find_runs(struct snapshot *about)
+{
+	uintptr_t first = (uintptr_t)__data_start;
+	uintptr_t last = (uintptr_t)_end;
+
+	for (uintptr_t from = first; from < last;) {
+		uintptr_t to = (from & ~(about->page - 1)) + about->page;
+
+		if (to > last)
+			to = last;
+		if (memcmp((void *)from, pristine + (from - first), to - from) != 0 &&
+		    add_run(about, from, to))
+			return -1;
+		from = to;
+	}
+	return add_run(about, AREA, ((uintptr_t)top + about->page - 1) & ~(about->page - 1));
+}
+
+int snapshot_write(const char *path, const char *sources, size_t length)
+{
+	static struct snapshot about;
+	struct kept kept[MAX_KEPT];
+	int count = find_kept(kept);
+	struct tail tail = { .magic = MAGIC };
+	FILE *file = fopen(path, "r+e");
+	long end;
+	int failed = 0;
+
+	making = 0;
+	if (count < 0 || !file)
+		return give_up("cannot open it, or too many relocations");
+	memset(&about, 0, sizeof(about));
+	about.page = page_size();
+	about.sources = length;
+	if (check_words(__data_start, _end, kept, count) ||
+	    check_words((char *)AREA, top, kept, count) || find_runs(&about))
+		return give_up("its memory cannot be kept");
+	fseek(file, 0, SEEK_END);
+	end = ftell(file);
+	for (size_t i = 0; i < about.runs; i++) {
+		/* Page by page as in memory, so that it can be mapped. */
+		uint64_t in_page = about.run[i].address & (about.page - 1);
+		uint64_t offset = (((uint64_t)end + about.page - 1) & ~(about.page - 1)) + in_page;
+
+		about.run[i].offset = offset;
+		failed |= fseek(file, (long)offset, SEEK_SET);
+		failed |= fwrite((void *)about.run[i].address, 1, about.run[i].length, file) !=
+			  about.run[i].length;
+		end = ftell(file);
+	}
+	tail.offset = (uint64_t)end;
+	failed |= fwrite(&about, sizeof(about), 1, file) != 1;
+	failed |= fwrite(sources, 1, length, file) != length;
+	failed |= fwrite(&tail, sizeof(tail), 1, file) != 1;
+	failed |= fclose(file);
+	return failed ? give_up("cannot write it") : 0;
+}
+
+/* ---- using it ---- */
+
+static int is_not_newer(const struct timespec *one, const struct timespec *other)
+{
+	return one->tv_sec < other->tv_sec ||
+	       (one->tv_sec == other->tv_sec && one->tv_nsec <= other->tv_nsec);
+}
+
+static int fit_sources(const char *site, const char *sources, size_t length,
+		       const struct stat *command)
+{
+	int directory = open(site, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	const char *at = sources;
+	int fit = directory >= 0 && length > 0 && sources[length - 1] == 0;
+
+	while (fit && at < sources + length) {
+		struct stat about;
+		uint64_t size;
+
+		memcpy(&size, at, sizeof(size));
+		at += sizeof(size);
+		fit = fstatat(directory, at, &about, 0) == 0 && (uint64_t)about.st_size == size &&
+		      is_not_newer(&about.st_mtim, &command->st_mtim);
+		at += strlen(at) + 1;
+	}
+	if (directory >= 0)
+		close(directory);
+	return fit;
+}
+
+static int map(int file, const struct run_of_pages *run, uint64_t page)
+{
+	uint64_t from = (run->address + page - 1) & ~(page - 1);
+	uint64_t end = run->address + run->length;
+	uint64_t to = end & ~(page - 1);
+	int fixed = run->address == AREA ? MAP_FIXED_NOREPLACE : MAP_FIXED;
+
+	if (from >= to)
+		return pread(file, (void *)run->address, run->length, (off_t)run->offset) !=
+		       (ssize_t)run->length;
+	if (mmap((void *)from, to - from, PROT_READ | PROT_WRITE, MAP_PRIVATE | fixed, file,
+		 (off_t)(run->offset + (from - run->address))) != (void *)from)
+		return 1;
+	/* The rest shares its page with what is not ours. */
+	return (from > run->address &&
+		pread(file, (void *)run->address, from - run->address, (off_t)run->offset) !=
+			(ssize_t)(from - run->address)) ||
+	       (end > to &&
+		pread(file, (void *)to, end - to, (off_t)(run->offset + (to - run->address))) !=
+			(ssize_t)(end - to));
+}
+
+static int map_all(int file, const struct snapshot *about)
+{
+	struct kept kept[MAX_KEPT];
+	int count = find_kept(kept);
+
+	/* The area last was written, and is mapped first: this is all that may fail. */
+	if (count < 0 || map(file, &about->run[about->runs - 1], about->page))
+		return -1;
+	for (size_t i = 0; i + 1 < about->runs; i++) {
+		if (map(file, &about->run[i], about->page))
+			abort();
+	}
+	for (int i = 0; i < count; i++) {
+		if (memcmp(kept[i].at, kept[i].value, kept[i].length) != 0)
+			memcpy(kept[i].at, kept[i].value, kept[i].length);
+	}
+	return 0;
+}
+
+static int restore_from(int file, const char *site)
+{
+	struct snapshot *about;
+	struct stat command;
+	struct tail tail;
+	size_t size;
+	int failed;
+
+	if (fstat(file, &command) ||
+	    pread(file, &tail, sizeof(tail), command.st_size - (off_t)sizeof(tail)) !=
+		    (ssize_t)sizeof(tail) ||
+	    tail.magic != MAGIC)
+		return -1;
+	size = (size_t)command.st_size - sizeof(tail) - tail.offset;
+	about = __real_malloc(size);
+	failed = !about || pread(file, about, size, (off_t)tail.offset) != (ssize_t)size ||
+		 about->runs < 1 || about->page != page_size() ||
+		 sizeof(*about) + about->sources != size ||
+		 !fit_sources(site, (char *)(about + 1), about->sources, &command) ||
+		 map_all(file, about);
+	__real_free(about);
+	return failed ? -1 : 0;
+}
+
+int snapshot_restore(const char *site)
+{
+	int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int status = file < 0 ? -1 : restore_from(file, site);
+
+	if (file >= 0)
+		close(file);
+	if (status)
+		return -1;
+	PyObject_SetArenaAllocator(&usual_arenas);
+	PyThreadState_Get()->thread_id = PyThread_get_thread_ident();
+	PyOS_AfterFork_Child();
+	return 0;
+}
