@@ -13,7 +13,7 @@ PY_FILES := pyocirun csrc tests integration docs/man setup.py
 PYTEST := $(BIN)/python -P -m pytest -q -p no:cacheprovider
 RUNTIME ?= $(abspath $(BIN)/pyocirun)
 
-.PHONY: all demo test check format unit scenarios engines conformance bench golden man build system clean
+.PHONY: all demo test check format unit scenarios engines conformance vm-image vm-test bench golden man build system clean
 
 all: build
 
@@ -50,6 +50,14 @@ engines: build
 
 conformance: build
 	$(BIN)/python integration/conformance/run.py --runtime-tools "$(RUNTIME_TOOLS)" --runtime $(RUNTIME)
+
+# A Debian with systemd and cgroup v2 in QEMU: see integration/vm/.
+vm-image:
+	integration/prepare.sh vm
+	$(BIN)/python -m integration.vm build
+
+vm-test: build vm-image
+	$(BIN)/python -m integration.vm test $(VM)
 
 bench: build
 	$(BIN)/python integration/bench/bench.py $(BENCH)

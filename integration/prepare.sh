@@ -1,17 +1,18 @@
 #!/bin/sh
 # Installs the Debian or Ubuntu packages that a purpose needs and this machine lacks; without root it says how.
 #
-#	prepare.sh build|test
+#	prepare.sh build|test|vm
 #
-# build: to build and run pyocirun.  test: also what its tests and checks use.
+# build: to build and run pyocirun.  test: also what its tests and checks use.  vm: what the virtual machine takes.
 set -eu
 
 packages="gcc libc6-dev libcap-dev libseccomp-dev python3-dev python3-venv"
 case "${1:-build}" in
 build) ;;
 test) packages="$packages busybox-static clang-format containerd uidmap" ;;
+vm) packages="$packages e2fsprogs mmdebstrap qemu-system-x86" ;;
 *)
-	echo "usage: $0 build|test" >&2
+	echo "usage: $0 build|test|vm" >&2
 	exit 2
 	;;
 esac

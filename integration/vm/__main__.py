@@ -1,0 +1,58 @@
+"""Runs things in the guest: see image.py and machine.py.
+
+python -m integration.vm build                    make the image, if it is missing or out of date
+python -m integration.vm run [--user] COMMAND...  run a command there; its output and exit status come back
+python -m integration.vm test [--user] [ARGS...]  run pytest there on integration/scenarios, or what ARGS say
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+
+from integration.vm import image, machine
+
+
+def main() -> int:
+    args = _parser().parse_args()
+    if lacking := image.missing():
+        print(f"The virtual machine needs {', '.join(lacking)}: see integration/prepare.sh vm", file=sys.stderr)
+        return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was begun is cleaned up
+    if args.verb == "build":
+        print(image.build(force=args.force))
+        print(image.install())
+        return 0
+    command = args.command[args.command[:1] == ["--"] :]
+    if args.verb == "test":
+        command = [*pytest(), *(command or ["integration/scenarios"])]
+    env = {"RUNTIME": args.runtime}
+    try:
+        return machine.run(command, user=args.user, timeout=args.timeout, append=args.append, env=env)
+    except machine.VMError as error:
+        print(error, file=sys.stderr)
+        return error.status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    build = verbs.add_parser("build")
+    build.add_argument("--force", action="store_true", help="even if the image is up to date")
+    for verb in (verbs.add_parser("run"), verbs.add_parser("test")):
+        verb.add_argument("--user", action="store_true", help="as an ordinary user with a systemd session")
+        verb.add_argument("--timeout", type=float, default=3600, metavar="SECONDS", help="the boot included")
+        verb.add_argument("--runtime", default="/usr/bin/pyocirun", help="what RUNTIME is there")
+        verb.add_argument("--append", default="", help="more words for the kernel's command line")
+        verb.add_argument("command", nargs=argparse.REMAINDER)
+    return parser
+
+
+def pytest() -> list[str]:
+    """The command that runs tests in the guest. -P: `import pyocirun` finds what is installed, not the checkout."""
+    return ["python3", "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir=/mnt/checkout"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
