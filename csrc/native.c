@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/bpf.h>
 #include <linux/capability.h>
 #include <linux/sched.h>
 #include <poll.h>
@@ -216,7 +217,7 @@ static int in_child(void *argument)
 	_exit(127);
 }
 
-/* Old kernels and old seccomp profiles know no clone3: then clone(2), and no cgroup. */
+/* Old seccomp profiles know no clone3: then clone(2), which cannot put the child into a cgroup. */
 static int clone_child(struct launch *launch, uint64_t flags, char *stack, int *pidfd)
 {
 	struct clone_args args = {
@@ -233,7 +234,7 @@ static int clone_child(struct launch *launch, uint64_t flags, char *stack, int *
 		args.cgroup = (unsigned int)launch->cgroup;
 	}
 	pid = clone3_run(&args, sizeof(args), in_child, launch);
-	if (pid == -ENOSYS)
+	if (pid == -ENOSYS && launch->cgroup < 0)
 		pid = result(clone(in_child, stack + LAUNCH_STACK,
 				   (int)(flags | CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD),
 				   launch, pidfd));
@@ -454,4 +455,76 @@ int pyo_mount(const char *source, const char *target, const char *fstype, uint64
 	      const char *data)
 {
 	return result(mount(source, target, fstype, flags, data));
+}
+
+/*
+ * bpf(2). Kernels from 6.17 on answer a query beyond the end of the struct that older ones know, so each call gets a
+ * zeroed buffer that is larger than any of them.
+ */
+union bpf_buffer {
+	union bpf_attr attr;
+	char room[1024];
+};
+
+static int bpf_call(int command, union bpf_buffer *buffer)
+{
+	return result(syscall(SYS_bpf, command, buffer, sizeof(buffer->attr)));
+}
+
+int pyo_bpf_load(const char *code, size_t size)
+{
+	union bpf_buffer buffer = { .room = { 0 } };
+
+	buffer.attr.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
+	buffer.attr.insns = (uint64_t)(uintptr_t)code;
+	buffer.attr.insn_cnt = (uint32_t)(size / sizeof(struct bpf_insn));
+	buffer.attr.license = (uint64_t)(uintptr_t) "Apache-2.0";
+	memcpy(buffer.attr.prog_name, "pyocirun_dev", sizeof("pyocirun_dev"));
+	return bpf_call(BPF_PROG_LOAD, &buffer);
+}
+
+int pyo_bpf_attach(int cgroup, int program, int replaced)
+{
+	union bpf_buffer buffer = { .room = { 0 } };
+
+	buffer.attr.target_fd = (uint32_t)cgroup;
+	buffer.attr.attach_bpf_fd = (uint32_t)program;
+	buffer.attr.attach_type = BPF_CGROUP_DEVICE;
+	buffer.attr.attach_flags = BPF_F_ALLOW_MULTI;
+	if (replaced >= 0) {
+		buffer.attr.attach_flags |= BPF_F_REPLACE;
+		buffer.attr.replace_bpf_fd = (uint32_t)replaced;
+	}
+	return bpf_call(BPF_PROG_ATTACH, &buffer);
+}
+
+int pyo_bpf_detach(int cgroup, int program)
+{
+	union bpf_buffer buffer = { .room = { 0 } };
+
+	buffer.attr.target_fd = (uint32_t)cgroup;
+	buffer.attr.attach_bpf_fd = (uint32_t)program;
+	buffer.attr.attach_type = BPF_CGROUP_DEVICE;
+	return bpf_call(BPF_PROG_DETACH, &buffer);
+}
+
+int pyo_bpf_query(int cgroup, uint32_t *ids, int count)
+{
+	union bpf_buffer buffer = { .room = { 0 } };
+	int error;
+
+	buffer.attr.query.target_fd = (uint32_t)cgroup;
+	buffer.attr.query.attach_type = BPF_CGROUP_DEVICE;
+	buffer.attr.query.prog_ids = (uint64_t)(uintptr_t)ids;
+	buffer.attr.query.prog_cnt = (uint32_t)count;
+	error = bpf_call(BPF_PROG_QUERY, &buffer);
+	return error < 0 ? error : (int)buffer.attr.query.prog_cnt;
+}
+
+int pyo_bpf_open(uint32_t id)
+{
+	union bpf_buffer buffer = { .room = { 0 } };
+
+	buffer.attr.prog_id = id;
+	return bpf_call(BPF_PROG_GET_FD_BY_ID, &buffer);
 }

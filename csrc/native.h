@@ -32,6 +32,11 @@ int pyo_mount_setattr(int fd, uint64_t set, uint64_t clear, uint64_t propagation
 int pyo_act_as(uint32_t uid, uint32_t gid);
 int pyo_mount(const char *source, const char *target, const char *fstype, uint64_t flags,
 	      const char *data);
+int pyo_bpf_load(const char *code, size_t size);
+int pyo_bpf_attach(int cgroup, int program, int replaced);
+int pyo_bpf_detach(int cgroup, int program);
+int pyo_bpf_query(int cgroup, uint32_t *ids, int count);
+int pyo_bpf_open(uint32_t id);
 /* cffi: end */
 
 #endif

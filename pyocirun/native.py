@@ -132,6 +132,28 @@ def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
     _checked(_lib.pyo_mount(*paths, fstype.encode(), flags, data.encode()), target)
 
 
+def bpf_load(code: bytes) -> int:
+    """A descriptor of the device program with these instructions, which is gone when nothing refers to it. bpf(2)"""
+    return _checked(_lib.pyo_bpf_load(code, len(code)))
+
+
+def bpf_attach(cgroup: int, program: int, replaced: int = -1) -> None:
+    """Put a device program in force for a cgroup v2, at once in the place of another one; -1: beside what is there."""
+    _checked(_lib.pyo_bpf_attach(cgroup, program, replaced))
+
+
+def bpf_detach(cgroup: int, program: int) -> None:
+    """Take a device program out of force."""
+    _checked(_lib.pyo_bpf_detach(cgroup, program))
+
+
+def bpf_query(cgroup: int) -> list[int]:
+    """Descriptors of the device programs that are attached to this cgroup itself."""
+    ids = _ffi.new("uint32_t[64]")
+    count = _checked(_lib.pyo_bpf_query(cgroup, ids, 64))
+    return [_checked(_lib.pyo_bpf_open(ids[index])) for index in range(count)]
+
+
 def step_name(step: int) -> str:
     """What nsexec calls a part of an operation: a system call, mostly."""
     name = _lib.pyo_step_name(step)

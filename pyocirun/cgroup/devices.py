@@ -1,4 +1,4 @@
-"""Device rules: what a list of them allows in the end, and how to bring a cgroup v1 there. Pure.
+"""Device rules: what a list of them allows in the end, and how to bring a cgroup v1 there. Pure. For v2 see ebpf.py.
 
 A policy is what the kernel keeps for a cgroup: a default, and exceptions from it.
 """
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 _POINTER = "/linux/resources/devices"
 
+ANY: tuple[Device, ...] = (("b", None, None), ("c", None, None))
+
 # Always allowed, after the user's rules: making a node of any kind (using it is another matter), and what every
 # program expects of /dev. runc's list: configurations are written against it.
-_FIXED: tuple[tuple[Device, str], ...] = (
+FIXED: tuple[tuple[Device, str], ...] = (
     (("c", None, None), "m"),
     (("b", None, None), "m"),
     (("c", 1, 3), "rwm"),  # null
@@ -60,13 +62,13 @@ def policy(rules: Sequence[DeviceRule]) -> Policy:
     """
     state = _State()
     for index, rule in enumerate(rules):
-        devices, access = _parse(rule, index)
-        if access == "rwm" and devices == _ANY:
+        devices, access = parse_rule(rule, index)
+        if access == "rwm" and devices == ANY:
             state.reset(rule.allow)
             continue
         for device in devices:
             state.apply(rule.allow, device, access, f"{_POINTER}/{index}")
-    for device, access in _FIXED:
+    for device, access in FIXED:
         state.apply(True, device, access, _POINTER)
     return Policy(state.allowed, tuple(state.exceptions.items()))
 
@@ -107,9 +109,6 @@ def parse_list(text: str) -> Policy | None:
     return Policy(False, tuple(exceptions))
 
 
-_ANY: tuple[Device, ...] = (("b", None, None), ("c", None, None))
-
-
 class _State:
     """A policy in the making."""
 
@@ -146,7 +145,7 @@ class _State:
                 del self.exceptions[excepted]
 
 
-def _parse(rule: DeviceRule, index: int) -> tuple[tuple[Device, ...], str]:
+def parse_rule(rule: DeviceRule, index: int) -> tuple[tuple[Device, ...], str]:
     """The devices that a rule names, type "a" being both types, and its access in the order of "rwm"."""
     pointer = f"{_POINTER}/{index}"
     if not rule.access:
