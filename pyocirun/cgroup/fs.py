@@ -7,6 +7,21 @@ import posix
 import time
 
 from pyocirun import files
+from pyocirun.cgroup.tree import (
+    GONE,
+    failed,
+    mkdir,
+    move_process,
+    name_processes,
+    processes_in,
+    read_file,
+    remove_tree,
+    rmdir,
+    send_signal,
+    still_there,
+    subtree,
+    write_file,
+)
 from pyocirun.errors import CgroupError
 from pyocirun.record import replace
 
@@ -23,7 +38,6 @@ if TYPE_CHECKING:
 # Joined for the sake of tools that look there; nothing is limited by them, so a failure there is no failure.
 _COURTESY = frozenset(("", "name=systemd", "misc"))
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-_GONE = (errno.ENOENT, errno.ENODEV)
 _FREEZE_SECONDS = 10.0
 _KILL_SECONDS = 10.0
 _SIGKILL = 9
@@ -66,7 +80,7 @@ class V1Manager:
                 self._create_one(controller, directory, made)
         except BaseException:
             for directory in reversed(made):
-                _rmdir(directory)
+                rmdir(directory)
             raise
         return made
 
@@ -95,6 +109,12 @@ class V1Manager:
                 self.write(_rules(self._now(resources).devices, now.devices))
             raise
 
+    def attach_devices(self, program: bytes) -> None:
+        pass
+
+    def delegate(self, uid: int) -> None:
+        pass
+
     def join(self, pid: int, controllers: Set[str] | None = None) -> None:
         self.add_pid("", pid, controllers)
 
@@ -110,19 +130,19 @@ class V1Manager:
         data = b"%d" % pid
         for controller, directory in self._directories(controllers):
             try:
-                _write_procs(f"{directory}{below}/cgroup.procs", data)
+                move_process(f"{directory}{below}/cgroup.procs", data)
             except OSError as error:
                 self._tolerate(controller, error, f"cannot add process {pid} to cgroup {directory}{below}")
 
     def pids(self) -> list[int]:
-        return sorted(_pids(self._main()[0])) if self._paths else []
+        return sorted(processes_in(self._main()[0])) if self._paths else []
 
     def all_pids(self) -> list[int]:
         """Those of every hierarchy: a process may have been moved below, or have joined only some yet."""
         found: set[int] = set()
         for directory in self._main():
-            for below in _tree(directory):
-                found |= _pids(below)
+            for below in subtree(directory):
+                found |= processes_in(below)
         return sorted(found)
 
     def freeze(self, state: str = "FROZEN") -> None:
@@ -145,13 +165,13 @@ class V1Manager:
             return "UNDEFINED"
         try:
             # Frozen by an ancestor is not ours to thaw.
-            if _read(f"{directory}/freezer.self_freezing").strip() == "0":
+            if read_file(f"{directory}/freezer.self_freezing").strip() == "0":
                 return "THAWED"
             return _await_stable(directory)
         except OSError as error:
-            if error.errno in _GONE:
+            if error.errno in GONE:
                 return "UNDEFINED"
-            raise _failed(error, "cannot read freezer state", f"{directory}/freezer.state", "freezer") from error
+            raise failed(error, "cannot read freezer state", f"{directory}/freezer.state", "freezer") from error
 
     def kill(self, signal: int) -> None:
         frozen = self.freezer_state() == "FROZEN"
@@ -168,24 +188,24 @@ class V1Manager:
         """
         if self._foreign:
             return
-        left = [directory for _, directory in self._directories() if not _rmdir(directory)]
+        left = [directory for _, directory in self._directories() if not rmdir(directory)]
         delay = 0.001
         for _ in range(11):
-            left = [directory for directory in left if not _remove_tree(directory)]
+            left = [directory for directory in left if not remove_tree(directory)]
             if not left:
                 return
             time.sleep(delay)
             delay = min(delay * 2, 0.25)
-        raise _still_there(left)
+        raise still_there(left)
 
     def oom_kill_count(self) -> int:
         directory = self.path("memory")
         try:
-            lines = _read(f"{directory}/memory.oom_control").splitlines() if directory else []
+            lines = read_file(f"{directory}/memory.oom_control").splitlines() if directory else []
         except OSError as error:
-            if error.errno in _GONE:
+            if error.errno in GONE:
                 return 0
-            raise _failed(error, "cannot read", f"{directory}/memory.oom_control", "memory") from error
+            raise failed(error, "cannot read", f"{directory}/memory.oom_control", "memory") from error
         return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
     def stats(self) -> Stats:
@@ -225,7 +245,7 @@ class V1Manager:
 
     def _create_one(self, controller: str, directory: str, made: list[str]) -> None:
         try:
-            new = _mkdir(directory, made)
+            new = mkdir(directory, made)
             if not new and controller not in _COURTESY:
                 self._refuse_in_use(directory)
             if directory == self.path("cpuset"):
@@ -235,8 +255,8 @@ class V1Manager:
 
     def _refuse_in_use(self, directory: str) -> None:
         found: set[int] = set()
-        for below in _tree(directory):
-            found |= _pids(below)
+        for below in subtree(directory):
+            found |= processes_in(below)
         if found:
             self._foreign = True
             raise CgroupError(
@@ -251,11 +271,11 @@ class V1Manager:
     def _tolerate(self, controller: str, error: OSError, what: str) -> None:
         """Raise, unless `controller` can be done without; then forget it, so that limits on it fail clearly."""
         if controller not in _COURTESY and not (self._lenient and error.errno in _REFUSED):
-            raise _failed(error, what, error.filename or self.path(controller), controller) from error
+            raise failed(error, what, error.filename or self.path(controller), controller) from error
         if controller not in _COURTESY:
             gone = self.path(controller)
             self._paths = {name: path for name, path in self._paths.items() if path != gone}
-            _rmdir(gone)
+            rmdir(gone)
 
     def _write_round(self, writes: Iterable[Write], *, patient: bool) -> list[Write]:
         """Write all; the late ones that the kernel would not take yet come back, if `patient`."""
@@ -307,7 +327,7 @@ class V1Manager:
         if write.file == "memory.limit_in_bytes" and error.errno == errno.EBUSY:
             return self._too_little_memory(write.value)
         hint = _HINTS.get((write.file, error.errno or 0)) or _HINTS.get((write.controller, error.errno or 0), "")
-        return _failed(error, f"failed to write {write.value!r} to {path}", path, write.controller, hint)
+        return failed(error, f"failed to write {write.value!r} to {path}", path, write.controller, hint)
 
     def _too_little_memory(self, limit: object) -> CgroupError:
         from pyocirun.cgroup.stats import least_memory
@@ -339,11 +359,11 @@ class V1Manager:
         now = Now()
         try:
             if memory and resources.memory is not None:
-                now = replace(now, memory_limit=int(_read(f"{memory}/memory.limit_in_bytes")))
+                now = replace(now, memory_limit=int(read_file(f"{memory}/memory.limit_in_bytes")))
             if devices and resources.devices:
-                now = replace(now, devices=parse_list(_read(f"{devices}/devices.list")))
+                now = replace(now, devices=parse_list(read_file(f"{devices}/devices.list")))
         except OSError as error:
-            raise _failed(error, "cannot read cgroup", error.filename or "", "") from error
+            raise failed(error, "cannot read cgroup", error.filename or "", "") from error
         return now
 
     def _signal_frozen(self, signal: int, *, thaw: bool) -> None:
@@ -359,7 +379,7 @@ class V1Manager:
                 if not new:
                     return
                 for pid in new:
-                    _signal(pid, signal)
+                    send_signal(pid, signal)
                 signalled |= new
         finally:
             if directory and thaw:
@@ -371,7 +391,7 @@ class V1Manager:
         while left := self.all_pids():
             if time.monotonic() > deadline:
                 raise CgroupError(
-                    f"{len(left)} process(es) survived SIGKILL: {_names(left)}",
+                    f"{len(left)} process(es) survived SIGKILL: {name_processes(left)}",
                     path=self._main()[0],
                     hint="a process in state D waits for the kernel; it will end when that wait does",
                 )
@@ -413,6 +433,12 @@ class NullManager:
         from pyocirun.cgroup.v1 import writes
 
         self.write(writes(resources, devices=False))
+
+    def attach_devices(self, program: bytes) -> None:
+        pass
+
+    def delegate(self, uid: int) -> None:
+        pass
 
     def join(self, pid: int, controllers: Set[str] | None = None) -> None:
         pass
@@ -484,130 +510,20 @@ def _rules(old: Policy | None, new: Policy) -> list[Write]:
     return [Write("devices", file, value) for file, value in transition(old, new)]
 
 
-def _mkdir(directory: str, made: list[str]) -> bool:
-    """Make `directory` and what is missing above it, noting what was made; False if it was there."""
-    for _ in range(5):
-        made.append(directory)  # before it is there: a Ctrl-C may come in between
-        try:
-            posix.mkdir(directory, 0o755)
-        except FileExistsError:
-            made.pop()
-            return False
-        except FileNotFoundError:
-            # Somebody may be removing the parent right now, so this is tried again.
-            made.pop()
-            _mkdir(files.parent(directory), made)
-        except OSError:
-            made.pop()
-            raise
-        else:
-            return True
-    raise OSError(errno.ENOENT, posix.strerror(errno.ENOENT), directory)
-
-
 def _fill_cpuset(directory: str, *, new: bool) -> None:
     """A cpuset begins without processors and nodes, and takes no process so; give it those of its parent."""
     for name in ("cpuset.cpus", "cpuset.mems"):
-        if new or not _read(f"{directory}/{name}").strip():
-            _write(f"{directory}/{name}", _parent_cpuset(files.parent(directory), name).encode())
+        if new or not read_file(f"{directory}/{name}").strip():
+            write_file(f"{directory}/{name}", _parent_cpuset(files.parent(directory), name).encode())
 
 
 def _parent_cpuset(directory: str, name: str) -> str:
     """The value of an ancestor, which is filled from the ones above it if it is empty. The topmost never is."""
-    value = _read(f"{directory}/{name}")
+    value = read_file(f"{directory}/{name}")
     if not value.strip():
         value = _parent_cpuset(files.parent(directory), name)
-        _write(f"{directory}/{name}", value.encode())
+        write_file(f"{directory}/{name}", value.encode())
     return value
-
-
-def _write_procs(path: str, data: bytes) -> None:
-    """Move a process. EINVAL is what a task that is still being forked gets."""
-    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
-    try:
-        for left in (4, 3, 2, 1, 0):
-            try:
-                posix.write(fd, data)
-                return
-            except OSError as error:
-                if error.errno != errno.EINVAL or not left:
-                    raise OSError(error.errno, posix.strerror(error.errno or 0), path) from None
-                time.sleep(0.03)
-    finally:
-        posix.close(fd)
-
-
-def _pids(directory: str) -> set[int]:
-    """0 is what a process of a foreign pid namespace shows as: kill(2) would take it for our own group."""
-    try:
-        return {pid for pid in map(int, _read(f"{directory}/cgroup.procs").split()) if pid > 0}
-    except OSError as error:
-        if error.errno in _GONE:
-            return set()
-        if error.errno == errno.EOPNOTSUPP:  # a threaded cgroup of v2
-            return {int(pid) for pid in _read(f"{directory}/cgroup.threads").split()}
-        raise _failed(error, "cannot read", f"{directory}/cgroup.procs", "") from error
-
-
-def _tree(directory: str) -> list[str]:
-    """`directory` and every cgroup below it, the deepest first; without those that vanish meanwhile."""
-    found: list[str] = []
-    try:
-        # A cgroup's link count is 2 plus the cgroups in it, so most need no listing.
-        names = _below(directory) if posix.stat(directory).st_nlink != 2 else []
-    except OSError as error:
-        if error.errno in _GONE:
-            return found
-        raise _failed(error, "cannot read cgroup", directory, "") from error
-    for name in names:
-        found += _tree(f"{directory}/{name}")
-    found.append(directory)
-    return found
-
-
-def _below(directory: str) -> list[str]:
-    with posix.scandir(directory) as entries:
-        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-
-
-def _rmdir(directory: str) -> bool:
-    """Whether it is gone."""
-    try:
-        posix.rmdir(directory)
-    except OSError as error:
-        # A read-only mount answers EROFS even for what is not there.
-        return error.errno in _GONE or (error.errno == errno.EROFS and not files.exists(directory))
-    return True
-
-
-def _remove_tree(directory: str) -> bool:
-    """Whether all is gone, after trying to remove each once."""
-    return not [below for below in _tree(directory) if not _rmdir(below)]
-
-
-def _still_there(left: list[str]) -> CgroupError:
-    found: set[int] = set()
-    for directory in left:
-        for below in _tree(directory):
-            found |= _pids(below)
-    code = 0
-    try:
-        posix.rmdir(left[0])
-    except OSError as error:
-        code = error.errno or 0
-    reason = f"in use by {_names(sorted(found))}" if found else posix.strerror(code)
-    return CgroupError(f"cannot remove cgroup {', '.join(left)}: {reason}", path=left[0], errno=code)
-
-
-def _names(pids: list[int]) -> str:
-    """ "12 (sleep), 14 (sh)", and no more than ten."""
-    shown = []
-    for pid in pids[:10]:
-        try:
-            shown.append(f"{pid} ({_read(f'/proc/{pid}/comm').strip()})")
-        except OSError:
-            shown.append(str(pid))
-    return ", ".join(shown) + (f" and {len(pids) - 10} more" if len(pids) > 10 else "")
 
 
 def _freeze(directory: str, seconds: float) -> None:
@@ -622,9 +538,9 @@ def _freeze(directory: str, seconds: float) -> None:
         turn += 1
         _write_freezer(directory, "FROZEN")
         try:
-            state = _read(f"{directory}/freezer.state").strip()
+            state = read_file(f"{directory}/freezer.state").strip()
         except OSError as error:
-            raise _failed(error, "cannot read freezer state", f"{directory}/freezer.state", "freezer") from error
+            raise failed(error, "cannot read freezer state", f"{directory}/freezer.state", "freezer") from error
         if state == "FROZEN":
             return
         if time.monotonic() > deadline:
@@ -655,7 +571,7 @@ def _freeze_if_possible(directory: str, seconds: float) -> bool:
 def _await_stable(directory: str) -> str:
     """The freezer's state, a FREEZING being given a second to become FROZEN; it counts as that in any case."""
     for _ in range(1000):
-        state = _read(f"{directory}/freezer.state").strip()
+        state = read_file(f"{directory}/freezer.state").strip()
         if state != "FREEZING":
             return state
         time.sleep(0.001)
@@ -665,46 +581,6 @@ def _await_stable(directory: str) -> str:
 def _write_freezer(directory: str, state: str) -> None:
     path = f"{directory}/freezer.state"
     try:
-        _write(path, state.encode())
+        write_file(path, state.encode())
     except OSError as error:
-        raise _failed(error, f"cannot write {state} to {path}", path, "freezer") from error
-
-
-def _signal(pid: int, signal: int) -> None:
-    try:
-        posix.kill(pid, signal)
-    except ProcessLookupError:
-        pass
-    except OSError as error:
-        raise _failed(error, f"cannot send signal {signal} to process {pid}", "", "") from error
-
-
-def _read(path: str) -> str:
-    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        data = posix.read(fd, 4096)
-        if len(data) < 4096 - 256:  # less than a page: cgroup files never stop short of one before their end
-            return data.decode()
-        while more := posix.read(fd, 65536):
-            data += more
-        return data.decode()
-    except OSError as error:
-        raise OSError(error.errno, posix.strerror(error.errno or 0), path) from None
-    finally:
-        posix.close(fd)
-
-
-def _write(path: str, data: bytes) -> None:
-    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
-    try:
-        posix.write(fd, data)
-    except OSError as error:
-        raise OSError(error.errno, posix.strerror(error.errno or 0), path) from None
-    finally:
-        posix.close(fd)
-
-
-def _failed(error: OSError, what: str, path: str, controller: str, hint: str = "") -> CgroupError:
-    if not hint and error.errno == errno.EROFS:
-        hint = "the cgroup file system is mounted read-only here"
-    return CgroupError(f"{what}: {error.strerror}", path=path, controller=controller, errno=error.errno or 0, hint=hint)
+        raise failed(error, f"cannot write {state} to {path}", path, "freezer") from error

@@ -49,6 +49,12 @@ if TYPE_CHECKING:
             If one cannot be written, all have their old values back.
             """
 
+        def attach_devices(self, program: bytes) -> None:
+            """Put a device program in force in the place of the one there is; only cgroup v2 has them."""
+
+        def delegate(self, uid: int) -> None:
+            """Give the cgroup to a user, who may make cgroups below it and move processes among them; only on v2."""
+
         def join(self, pid: int, controllers: Set[str] | None = None) -> None:
             """Move a process into the cgroup, in the hierarchies of these controllers; None: in all."""
 
@@ -92,12 +98,29 @@ if TYPE_CHECKING:
             """Notices of memory pressure at "low", "medium" or "critical", from now on."""
 
 
+def load(paths: dict[str, str], *, lenient: bool = False) -> Manager:
+    """The manager of a container whose paths were saved."""
+    if set(paths) == {""}:
+        from pyocirun.cgroup.fs2 import V2Manager
+
+        return V2Manager(paths[""], lenient=lenient)
+    from pyocirun.cgroup.fs import NullManager, V1Manager
+
+    return V1Manager(paths, lenient=lenient) if paths else NullManager()
+
+
 def select(host: Host, driver: str, paths: dict[str, str], *, lenient: bool = False) -> Manager:
     """The manager of `paths` by driver "cgroupfs", "systemd" or "none".
 
     lenient: pass over hierarchies where the caller may not make cgroups, as a rootless one that asked for no
     particular path. Raises CgroupError for a driver that this host, or this version, does not have.
     """
+    if driver == "cgroupfs" and host.cgroup2_only:
+        from pyocirun.cgroup.fs2 import V2Manager
+
+        top = host.unified.mountpoint if host.unified is not None else "/sys/fs/cgroup"
+        return V2Manager(paths.get("", ""), top, lenient=lenient)
+
     from pyocirun.cgroup.fs import NullManager, V1Manager
 
     if driver == "none":
@@ -106,6 +129,4 @@ def select(host: Host, driver: str, paths: dict[str, str], *, lenient: bool = Fa
         raise CgroupError("the systemd cgroup driver is not supported yet", hint="use the cgroupfs driver")
     if driver != "cgroupfs":
         raise CgroupError(f"unknown cgroup driver {driver!r}", hint="use cgroupfs, systemd or none")
-    if host.cgroup2_only:
-        raise CgroupError("a host with nothing but cgroup v2 is not supported yet", hint="use the driver none")
     return V1Manager(paths, lenient=lenient)

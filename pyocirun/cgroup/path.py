@@ -1,6 +1,6 @@
 """Which directory of the host is the container's cgroup, in each hierarchy. Pure.
 
-The v2 hierarchy of a hybrid host has the key "". A host with nothing but cgroup v2 is not served here.
+Cgroup v2 has the key "": alone on a host with nothing else, and beside v1 controllers on a hybrid one.
 """
 
 from __future__ import annotations
@@ -26,19 +26,24 @@ def cgroup_paths(cgroups_path: str | None, id: str, host: Host) -> dict[str, str
     mounted together share their directory. A hierarchy mounted several times is used where it was mounted first.
 
     The hybrid v2 hierarchy always counts from its mountpoint, as runc has it: it does no more there than be joined.
+    Where there is nothing but v2, a relative path counts from the parent of the caller's own cgroup: that one has
+    processes, and so cannot pass controllers on.
 
     Spec: config-linux.md#cgroups-path. Raises SpecError for a NUL and for a path that names no cgroup of its own.
     """
     wanted = cgroups_path or id
     inner = _inside(wanted)
     absolute = wanted.startswith("/")
+    if host.cgroup2_only and host.unified is not None:
+        base = host.unified.mountpoint if absolute else _parent_of_own(host.unified)
+        return {"": _join(base, inner)}
     paths: dict[str, str] = {}
     for hierarchy in host.hierarchies:
         base = hierarchy.mountpoint if absolute else own_directory(hierarchy)
         for controller in hierarchy.controllers:
             if controller in _JOINED:
                 paths.setdefault(controller, _join(base, inner))
-    if host.unified is not None and not host.cgroup2_only:
+    if host.unified is not None:
         paths[""] = _join(host.unified.mountpoint, inner)
     return paths
 
@@ -55,6 +60,11 @@ def own_directory(hierarchy: Hierarchy) -> str:
     if own[: len(root)] != root or ".." in below:
         return hierarchy.mountpoint
     return _join(hierarchy.mountpoint, "/".join(below))
+
+
+def _parent_of_own(hierarchy: Hierarchy) -> str:
+    own = own_directory(hierarchy)
+    return own.rpartition("/")[0] if own != hierarchy.mountpoint else own
 
 
 def _inside(path: str) -> str:

@@ -30,7 +30,7 @@ _POINTER = "/linux/resources"
 class Write(Record):
     """Write `value` to `file` in the container's directory of `controller`.
 
-    other: name of the file where the first one does not exist.
+    other: name of the file where the first one does not exist.  other_value: what to write to that, "" for `value`.
     optional: without the file nothing is lost, so nothing is written.
     late: EINVAL may be owed to the order: try once more after everything else.
     """
@@ -41,6 +41,7 @@ class Write(Record):
     other: str = ""
     optional: bool = False
     late: bool = False
+    other_value: str = ""
 
 
 class Now(Record):

@@ -299,10 +299,9 @@ class Container:
     @property
     def manager(self) -> Manager:
         """The cgroup manager of the container."""
-        from pyocirun.cgroup.fs import NullManager, V1Manager
+        from pyocirun.cgroup.manager import load
 
-        state = self._state
-        return V1Manager(state.cgroup_paths, lenient=state.rootless) if state.cgroup_paths else NullManager()
+        return load(self._state.cgroup_paths, lenient=self._state.rootless)
 
     def spec(self) -> Spec:
         """The configuration as it was when the container was created."""
@@ -357,15 +356,19 @@ class Container:
         return True
 
     def _frozen(self) -> bool:
-        freezer = self._state.cgroup_paths.get("freezer")
-        if not freezer:
+        paths = self._state.cgroup_paths
+        if "freezer" in paths:
+            file = f"{paths['freezer']}/freezer.state"
+        elif len(paths) == 1 and "" in paths:
+            file = f"{paths['']}/cgroup.freeze"
+        else:
             return False
         try:
-            fd = posix.open(f"{freezer}/freezer.state", posix.O_RDONLY | posix.O_CLOEXEC)
+            fd = posix.open(file, posix.O_RDONLY | posix.O_CLOEXEC)
         except OSError:
             return False
         try:
-            return posix.read(fd, 16).strip() in (b"FROZEN", b"FREEZING")
+            return posix.read(fd, 16).strip() in (b"FROZEN", b"FREEZING", b"1")
         except OSError:
             return False  # it was removed meanwhile
         finally:

@@ -8,7 +8,7 @@ from pyocirun import files, native
 from pyocirun.container import state as states
 from pyocirun.container.container import Container, empty_and_destroy
 from pyocirun.container.process import Process, adopt, start_time
-from pyocirun.errors import Error, OperationError
+from pyocirun.errors import CgroupError, Error, OperationError
 from pyocirun.plan import ops
 from pyocirun.plan.encode import MAX_OPS, encode
 from pyocirun.plan.namespaces import COURTESY
@@ -126,8 +126,22 @@ class Creation:
         for op in self.plan.ops[: self.plan.position_of_clone()]:
             if type(op) is ops.MakeCgroup:
                 self._make_cgroup()
-            elif type(op) is ops.WriteCgroup and self.manager is not None:
+            elif self.manager is None:
+                continue
+            elif type(op) is ops.WriteCgroup:
                 self.manager.write(op.writes)
+            elif type(op) is ops.AttachDevices:
+                self._attach_devices(op, self.manager)
+            elif type(op) is ops.DelegateCgroup:
+                self.manager.delegate(op.uid)
+
+    def _attach_devices(self, op: ops.AttachDevices, manager: Manager) -> None:
+        try:
+            manager.attach_devices(op.program)
+        except CgroupError as error:
+            if not op.optional:
+                raise
+            self.factory.warn(f"device rules are not in force: {error}")
 
     def _select_cgroup(self) -> None:
         from pyocirun.cgroup.manager import select
@@ -168,10 +182,10 @@ class Creation:
             return effects.open_tasks(slot.path, lenient=self._may_lack(slot.path))
         return open_namespace(slot.path, self._type_of(slot))
 
-    def _may_lack(self, directory: str) -> bool:
+    def _may_lack(self, file: str) -> bool:
         """Whether the container can do without this cgroup: it limits nothing, or the caller may not make cgroups."""
         limiting = [path for name, path in self.request.cgroup_paths if name not in COURTESY]
-        return self.state.rootless or directory not in limiting
+        return self.state.rootless or not (self.host.cgroup2_only or file.rpartition("/")[0] in limiting)
 
     def _type_of(self, slot: ops.Slot) -> str:
         return next(op.type for op in self.plan.ops if type(op) is ops.JoinNamespace and op.slot() == slot)

@@ -10,6 +10,7 @@ from pyocirun.errors import CgroupError, SpecError, StateError
 from pyocirun.linux.namespaces import FILES, FLAGS
 from pyocirun.plan import ops, tenant
 from pyocirun.plan.encode import encode
+from pyocirun.plan.namespaces import is_unified
 from pyocirun.record import replace
 from pyocirun.spawn import effects
 from pyocirun.spawn.launch import launch
@@ -87,12 +88,14 @@ def start(
     if init.ended(0):  # then these were of nobody, or of somebody else, and what is to be joined is not the container
         raise StateError("cannot exec in a stopped container", id=container.id, status="stopped")
     linux = container.spec().linux if container._state.exec_reads_config else tenant.DEFAULT
+    cgroups = _cgroups(container, init, cgroup)
     plan = tenant.build(
         wanted,
         container.id,
         namespaces,
         linux=linux,
-        cgroups=_cgroups(container, cgroup),
+        cgroups=cgroups,
+        cgroup_required=is_unified(cgroups),
         preserve_fds=preserve_fds,
         keep_groups=_setgroups_denied(init.pid),
     )
@@ -250,7 +253,7 @@ def _open_slot(slot: Slot, init: Running) -> int:
     return root
 
 
-def _cgroups(container: Container, wanted: str | list[str] | None) -> tuple[tuple[str, str], ...]:
+def _cgroups(container: Container, init: Running, wanted: str | list[str] | None) -> tuple[tuple[str, str], ...]:
     """(controller, directory) of the cgroups to join.
 
     wanted: "[CONTROLLER[,CONTROLLER]:]PATH" each, below the container's own.
@@ -271,5 +274,22 @@ def _cgroups(container: Container, wanted: str | list[str] | None) -> tuple[tupl
     for name in targets:
         if name and name not in known:
             raise CgroupError(f"--cgroup: the container has no controller {name!r}", controller=name)
+    if set(known) == {""} and not wanted:
+        return _unified(known[""], init.pid)
     below = {name: targets.get(name, targets.get("", "")) for name in known}
     return tuple((name, f"{path}/{below[name]}" if below[name] else path) for name, path in known.items())
+
+
+def _unified(directory: str, init: int) -> tuple[tuple[str, str], ...]:
+    """The container's cgroup v2, or where its processes have made cgroups below, and so none can be in it, init's.
+
+    () for a container that has none.
+    """
+    from pyocirun.cgroup.tree import processes_in, read_file, subtree
+
+    try:
+        if not read_file(f"{directory}/cgroup.subtree_control").split():
+            return (("", directory),)
+    except FileNotFoundError:
+        return ()
+    return tuple([("", below) for below in subtree(directory) if init in processes_in(below)])[:1]

@@ -53,6 +53,10 @@ def cgroup(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
     """The cgroup stands, with its limits, before there is a process to put into it."""
     if not request.cgroup_paths:
         return []
+    if namespaces.is_unified(request.cgroup_paths):
+        from pyocirun.plan import unified
+
+        return unified.make(spec, host, request)
     from pyocirun.cgroup.v1 import writes
 
     # Where devices cannot be made, there are none to keep from the container.
@@ -69,6 +73,10 @@ def cgroup_namespace(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
     from pyocirun.linux.namespaces import CLONE_NEWCGROUP
 
     unshare = ops.Unshare(CLONE_NEWCGROUP)
+    if namespaces.is_unified(request.cgroup_paths):
+        from pyocirun.plan import unified
+
+        return [unshare, *unified.after_unshare(spec, host)]
     charged = namespaces.join_cgroups(request.cgroup_paths, charged=True)
     if not charged:
         return [unshare]
@@ -89,10 +97,10 @@ def root(spec: Spec, host: Host, request: Request, stages: namespaces.Stages) ->
 
     if not stages.own_mounts:
         chroot = [ops.Chroot(request.rootfs), *terminal(spec, console=False)]
-        return [*runtime_hooks(spec), *sysctls(spec, host, request), *chroot, *names(spec)]
+        return [*runtime_hooks(spec, request), *sysctls(spec, host, request), *chroot, *names(spec)]
     return [
         *rootfs.prepare(spec, host, request, stages),
-        *runtime_hooks(spec),
+        *runtime_hooks(spec, request),
         *sysctls(spec, host, request),
         *rootfs.change(request),
         *namespaces.after_pivot(stages),
@@ -115,7 +123,7 @@ def terminal(spec: Spec, *, console: bool) -> list[ops.Op]:
     return process.terminal(spec.process, console=console)
 
 
-def runtime_hooks(spec: Spec) -> list[ops.Op]:
+def runtime_hooks(spec: Spec, request: Request) -> list[ops.Op]:
     """prestart and createRuntime in the runtime's namespaces, then createContainer in the container's; no pivot yet."""
     hooks = spec.hooks
     if hooks is None:
@@ -125,7 +133,7 @@ def runtime_hooks(spec: Spec) -> list[ops.Op]:
         if wanted:
             plan.append(ops.RunHooks(kind, len(wanted)))
     if plan:
-        plan.append(ops.Sync("hooks:createRuntime"))
+        plan = [*_into_unified(spec, request), *plan, ops.Sync("hooks:createRuntime")]
     if hooks.create_container:
         plan += [ops.Sync("hooks:createContainer"), *container_hooks("createContainer", spec)]
     return plan
@@ -161,7 +169,7 @@ def names(spec: Spec) -> list[ops.Op]:
 
 def wait_for_start(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
     """The end of create, the gate, and what lies behind it: next to nothing."""
-    plan = namespaces.join_cgroups(request.cgroup_paths, charged=True)
+    plan = _join_at_last(spec, request)
     gate: list[ops.Op] = [ops.SaveState(), ops.Sync("created"), ops.Sync("start")]
     if spec.process is None:
         return [*plan, *gate]
@@ -192,6 +200,23 @@ def _refuse_absent_modules(spec: Spec, host: Host) -> None:
         from pyocirun.plan.lsm import refuse_absent
 
         refuse_absent(process, host.security_modules)
+
+
+def _into_unified(spec: Spec, request: Request) -> list[ops.Op]:
+    """Hooks of the prestart kind look for the cgroup of the process that they are told of."""
+    if not namespaces.is_unified(request.cgroup_paths):
+        return []
+    from pyocirun.plan import unified
+
+    return unified.before_hooks(spec, request)
+
+
+def _join_at_last(spec: Spec, request: Request) -> list[ops.Op]:
+    if not namespaces.is_unified(request.cgroup_paths):
+        return namespaces.join_cgroups(request.cgroup_paths, charged=True)
+    from pyocirun.plan import unified
+
+    return unified.at_last(spec, request)
 
 
 def _identity(spec: Spec, host: Host) -> list[ops.Op]:

@@ -66,7 +66,7 @@ def stages(spec: Spec, host: Host) -> Stages:
 def enter(spec: Spec, host: Host, request: Request, stages: Stages) -> list[ops.Op]:
     """From the first process to the one that becomes the container's init, in all namespaces but the cgroup's own."""
     return [
-        ops.Clone(stages.first, dict(request.cgroup_paths).get("", "")),
+        _clone(stages.first, spec, host, request),
         *join_cgroups(request.cgroup_paths, charged=False),
         ops.Affinity(optional=True),
         *(_one_process(spec, stages) if stages.second is None else _two(spec, host, stages)),
@@ -121,6 +121,11 @@ def _become_root(spec: Spec, host: Host) -> ops.Op:
     return ops.BecomeRoot(setgroups_denied(spec, host), joined=user is not None and user.path is not None)
 
 
+def is_unified(paths: tuple[tuple[str, str], ...]) -> bool:
+    """Whether these are the paths of a host with nothing but cgroup v2."""
+    return len(paths) == 1 and not paths[0][0]
+
+
 def join_cgroups(paths: tuple[tuple[str, str], ...], *, charged: bool) -> list[ops.Op]:
     """Into the cgroups v1 of these (controller, directory): memory and pids, or those that it costs nothing to be in.
 
@@ -134,6 +139,14 @@ def join_cgroups(paths: tuple[tuple[str, str], ...], *, charged: bool) -> list[o
     if courtesy:
         plan.append(ops.JoinCgroup(tuple(courtesy), optional=True))
     return plan
+
+
+def _clone(flags: int, spec: Spec, host: Host, request: Request) -> ops.Clone:
+    if is_unified(request.cgroup_paths):
+        from pyocirun.plan import unified
+
+        return unified.clone(flags, spec, host, request)
+    return ops.Clone(flags, dict(request.cgroup_paths).get("", ""))
 
 
 def _own(spec: Spec, request: Request) -> list[ops.Op]:

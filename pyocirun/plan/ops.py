@@ -131,8 +131,8 @@ class Idmap(Record):
 class Slot(Record):
     """A descriptor that nsexec needs: what it is of, and when it gets it.
 
-    kind: "gate", "report", "stamps"; "pidfd", "root": of init; "cgroup": path is a cgroup v1, the descriptor is of its
-    file "tasks"; "namespace": path is a namespace file; "tree": a detached copy of the mount tree at path, which serves
+    kind: "gate", "report", "stamps"; "pidfd", "root": of init; "cgroup": path is the file of a cgroup that takes
+    processes; "namespace": path is a namespace file; "tree": a detached copy of the mount tree at path, which serves
     one mount only: user says which.  late: it comes with the GO of `Sync("sources")`, else at launch.
     idmap: its files have owners by the maps of a user namespace; None: by none.
     """
@@ -189,15 +189,36 @@ class WriteCgroup(Op):
         return "write " + ", ".join(f"{write.file}={write.value}" for write in self.writes)
 
 
+class AttachDevices(Op):
+    """Put device rules in force for the cgroup v2. program: see cgroup/ebpf.py.  optional: a refusal is a warning."""
+
+    program: bytes
+    optional: bool = False
+
+    def describe(self) -> str:
+        return f"attach a device program of {len(self.program) // 8} instructions"
+
+
+class DelegateCgroup(Op):
+    """Give the cgroup v2 to the container's root. uid: as the host sees it."""
+
+    uid: int
+
+    def describe(self) -> str:
+        return f"give the cgroup to user {self.uid}"
+
+
 class Clone(Op):
     """Start nsexec, in new namespaces where that can be done at once.
 
-    flags: CLONE_NEW*.  cgroup: directory of the cgroup v2 that it starts in, if it may; "" for the caller's.
+    flags: CLONE_NEW*.  cgroup: directory of the cgroup v2 that it starts in; "" for the caller's.
+    required: a refusal of the cgroup is an error; else it is passed over.
     """
 
     wire = "clone"
     flags: int
     cgroup: str = ""
+    required: bool = False
 
     def describe(self) -> str:
         new = type_names(self.flags)
@@ -209,11 +230,12 @@ class Clone(Op):
 
 
 class JoinCgroup(Op):
-    """Move into cgroups v1. directories: of the cgroups.  optional: a refusal is no failure."""
+    """Move into cgroups. directories: of the cgroups.  optional: a refusal is no failure.  file: who is in them."""
 
     wire = "join_cgroup"
     directories: tuple[str, ...]
     optional: bool = False
+    file: str = "tasks"
 
     def describe(self) -> str:
         return "join cgroup " + ", ".join(self.directories)
@@ -222,7 +244,7 @@ class JoinCgroup(Op):
         return (tuple([slots[slot] for slot in self.slots()]), int(self.optional))
 
     def slots(self) -> tuple[Slot, ...]:
-        return tuple([Slot("cgroup", directory) for directory in self.directories])
+        return tuple([Slot("cgroup", f"{directory}/{self.file}") for directory in self.directories])
 
 
 class LeaveCgroup(JoinCgroup):

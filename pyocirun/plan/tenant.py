@@ -22,6 +22,7 @@ def build(
     *,
     linux: Linux = DEFAULT,
     cgroups: tuple[tuple[str, str], ...] = (),
+    cgroup_required: bool = False,
     preserve_fds: int = 0,
     no_new_keyring: bool = False,
     keep_groups: bool = False,
@@ -29,11 +30,12 @@ def build(
     """The plan that starts `wanted` in a container. namespaces: CLONE_NEW* of those in which init is not where we are.
 
     linux: the container's own section, as far as it is for all of its processes.
-    cgroups: (controller, directory) to join; memory and pids come last. Nothing of ours can be traced from inside:
-    undumpable comes before the first namespace of the container.
+    cgroups: (controller, directory) to join; memory and pids come last.  cgroup_required: of v2, a refusal is an error.
+    Nothing of ours can be traced from inside: undumpable comes before the first namespace of the container.
     """
     before, after = _affinity(wanted)
-    plan = [ops.Clone(0, dict(cgroups).get("", "")), *before, *join_cgroups(cgroups, charged=False), *after]
+    clone = ops.Clone(0, dict(cgroups).get("", ""), cgroup_required)
+    plan = [clone, *before, *join_cgroups(cgroups, charged=False), *after]
     if wanted.oom_score_adj is not None:
         plan.append(ops.OomScoreAdj(str(wanted.oom_score_adj)))
     plan.append(ops.Undumpable())

@@ -57,18 +57,18 @@ def write_time_offsets(op: Op, launched: Launched) -> None:
         ) from error
 
 
-def open_tasks(directory: str, *, lenient: bool = False) -> int:
-    """A descriptor of the file "tasks" of a cgroup v1. Raises CgroupError.
+def open_tasks(path: str, *, lenient: bool = False) -> int:
+    """A descriptor of a cgroup's file that takes processes, "tasks" on v1. Raises CgroupError.
 
     lenient: where it may not be had, one that swallows what is written.
     """
     try:
-        return posix.open(f"{directory}/tasks", posix.O_WRONLY | posix.O_CLOEXEC)
+        return posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
     except OSError as error:
         if lenient:
             return posix.open("/dev/null", posix.O_WRONLY | posix.O_CLOEXEC)
-        text = f"cannot join cgroup {directory}: {error.strerror}"
-        raise CgroupError(text, path=directory, errno=error.errno or 0) from error
+        text = f"cannot join cgroup {path.rpartition('/')[0]}: {error.strerror}"
+        raise CgroupError(text, path=path, errno=error.errno or 0) from error
 
 
 def home(fd: int, uid: int) -> Answer:

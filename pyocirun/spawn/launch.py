@@ -74,14 +74,15 @@ def launch(
 
 
 def _spawn(clone: Clone, executable: int, fds: list[int], preserve: int) -> tuple[int, int]:
-    """Into the cgroup v2 that the plan names, or where that is refused, into none: it limits nothing beside v1."""
+    """Into the cgroup v2 that the plan names, or where that is refused and not required, into none."""
     cgroup = -1
     try:
         if clone.cgroup:
             cgroup = posix.open(clone.cgroup, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
             return native.launch(executable, clone.flags, fds, preserve, cgroup)
     except OSError:
-        pass
+        if clone.required:
+            raise
     finally:
         if cgroup >= 0:
             posix.close(cgroup)
@@ -106,7 +107,13 @@ def check_preserved(count: int) -> None:
 def _launch_error(clone: Clone, plan: Plan, error: OSError) -> Error:
     number = error.errno or 0
     hint = ""
-    if number == 9 and plan.preserve_fds:
+    if clone.required:
+        from pyocirun.cgroup.fs2 import why_not_joined
+
+        hint = why_not_joined(clone.cgroup, number)
+    if hint:
+        pass
+    elif number == 9 and plan.preserve_fds:
         hint = f"--preserve-fds {plan.preserve_fds}: descriptors 3 to {2 + plan.preserve_fds} must be open"
     elif number in (1, 28, 95):
         hint = "namespaces may be switched off or limited here: see /proc/sys/user/max_*_namespaces"

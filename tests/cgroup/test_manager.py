@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pyocirun.cgroup.fs import NullManager, V1Manager
-from pyocirun.cgroup.manager import select
+from pyocirun.cgroup.fs2 import V2Manager
+from pyocirun.cgroup.manager import load, select
 from pyocirun.cgroup.v1 import Write, writes
 from pyocirun.errors import CgroupError
 from pyocirun.linux.host import Host
@@ -31,9 +32,29 @@ def test_none_is_the_null_manager_on_any_host() -> None:
     assert manager.paths == {}
 
 
-@pytest.mark.parametrize(
-    ("host", "driver"), [(Host(), "systemd"), (Host(), "openrc"), (Host(cgroup2_only=True), "cgroupfs")]
-)
+def test_cgroupfs_on_a_host_with_only_v2_is_the_v2_manager() -> None:
+    manager = select(Host(cgroup2_only=True), "cgroupfs", {"": "/sys/fs/cgroup/x"})
+
+    assert isinstance(manager, V2Manager)
+    assert manager.path("memory") == "/sys/fs/cgroup/x"
+
+
+def test_a_hybrid_host_is_one_of_v1() -> None:
+    manager = select(Host(), "cgroupfs", {**PATHS, "": "/sys/fs/cgroup/unified/x"})
+
+    assert isinstance(manager, V1Manager)
+
+
+@pytest.mark.parametrize("paths", [{"": "/sys/fs/cgroup/x"}, {**PATHS, "": "/sys/fs/cgroup/unified/x"}, PATHS, {}])
+def test_saved_paths_give_the_manager_that_made_them(paths: dict[str, str]) -> None:
+    made = select(Host(cgroup2_only=set(paths) == {""}), "cgroupfs" if paths else "none", paths)
+
+    loaded = load(paths)
+
+    assert (type(loaded), loaded.paths) == (type(made), paths)
+
+
+@pytest.mark.parametrize(("host", "driver"), [(Host(), "systemd"), (Host(), "openrc")])
 def test_what_is_not_there_is_refused(host: Host, driver: str) -> None:
     with pytest.raises(CgroupError):
         select(host, driver, PATHS)
@@ -43,6 +64,8 @@ def test_what_is_not_there_is_refused(host: Host, driver: str) -> None:
 def test_path_that_is_none_of_a_cgroup_is_refused(path: str) -> None:
     with pytest.raises(CgroupError):
         V1Manager({"cpu": path})
+    with pytest.raises(CgroupError):
+        V2Manager(path)
 
 
 def test_null_manager_cannot_limit() -> None:

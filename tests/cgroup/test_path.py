@@ -122,3 +122,21 @@ def test_result_is_clean_and_strictly_beneath(path: str) -> None:
     base = "/sys/fs/cgroup/memory" if path.startswith("/") else "/sys/fs/cgroup/memory/agents/7"
     assert paths["memory"].startswith(f"{base}/")
     assert posixpath.normpath(paths["memory"]) == paths["memory"]
+
+
+V2 = Host(unified=Hierarchy((), "/sys/fs/cgroup", "/", "/user.slice/me.scope"), cgroup2_only=True)
+
+
+def test_on_v2_a_relative_path_is_beside_the_callers_own_cgroup() -> None:
+    assert cgroup_paths("pods/web", "id", V2) == {"": "/sys/fs/cgroup/user.slice/pods/web"}
+    assert cgroup_paths(None, "web", V2) == {"": "/sys/fs/cgroup/user.slice/web"}
+
+
+def test_on_v2_an_absolute_path_counts_from_the_mountpoint() -> None:
+    assert cgroup_paths("/pods/../web", "id", V2) == {"": "/sys/fs/cgroup/web"}
+
+
+def test_on_v2_a_caller_at_the_top_has_containers_below_it() -> None:
+    top = replace(V2, unified=Hierarchy((), "/sys/fs/cgroup"))
+
+    assert cgroup_paths(None, "web", top) == {"": "/sys/fs/cgroup/web"}

@@ -30,7 +30,7 @@ EVERY = (
 )
 WANTED = {
     "create": (
-        "cgroup cgroup.devices cgroup.fs cgroup.manager cgroup.path cgroup.v1 container.creation linux "
+        "cgroup cgroup.devices cgroup.fs cgroup.manager cgroup.path cgroup.tree cgroup.v1 container.creation linux "
         "linux.capabilities linux.host linux.mounts linux.namespaces linux.rlimits plan plan.build "
         "plan.devices plan.encode plan.mounts plan.namespaces plan.ops plan.paths plan.process "
         "plan.rootfs spawn spawn.effects spawn.launch spawn.message spawn.probe spawn.sync spec.bundle spec.config "
@@ -39,7 +39,7 @@ WANTED = {
     "state": "cli.output",
     "kill": "linux linux.signals",
     "start": "spawn spawn.gate spawn.message",
-    "delete": "cgroup cgroup.fs",
+    "delete": "cgroup cgroup.fs cgroup.manager cgroup.tree",
 }
 """Modules of pyocirun by command. Each costs every call up to a millisecond: can a new one wait until it is used?"""
 

@@ -1,0 +1,162 @@
+"""Directories of cgroups: making, reading, emptying and removing them, the same on v1 and v2."""
+
+from __future__ import annotations
+
+import errno
+import posix
+import time
+
+from pyocirun import files
+from pyocirun.errors import CgroupError
+
+GONE = (errno.ENOENT, errno.ENODEV)
+
+
+def mkdir(directory: str, made: list[str]) -> bool:
+    """Make `directory` and what is missing above it, noting what was made; False if it was there."""
+    for _ in range(5):
+        made.append(directory)  # before it is there: a Ctrl-C may come in between
+        try:
+            posix.mkdir(directory, 0o755)
+        except FileExistsError:
+            made.pop()
+            return False
+        except FileNotFoundError:
+            # Somebody may be removing the parent right now, so this is tried again.
+            made.pop()
+            mkdir(files.parent(directory), made)
+        except OSError:
+            made.pop()
+            raise
+        else:
+            return True
+    raise OSError(errno.ENOENT, posix.strerror(errno.ENOENT), directory)
+
+
+def move_process(path: str, data: bytes) -> None:
+    """Move a process. EINVAL is what a task that is still being forked gets."""
+    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+    try:
+        for left in (4, 3, 2, 1, 0):
+            try:
+                posix.write(fd, data)
+                return
+            except OSError as error:
+                if error.errno != errno.EINVAL or not left:
+                    raise OSError(error.errno, posix.strerror(error.errno or 0), path) from None
+                time.sleep(0.03)
+    finally:
+        posix.close(fd)
+
+
+def processes_in(directory: str) -> set[int]:
+    """0 is what a process of a foreign pid namespace shows as: kill(2) would take it for our own group."""
+    try:
+        return {pid for pid in map(int, read_file(f"{directory}/cgroup.procs").split()) if pid > 0}
+    except OSError as error:
+        if error.errno in GONE:
+            return set()
+        if error.errno == errno.EOPNOTSUPP:  # a threaded cgroup of v2
+            return {int(pid) for pid in read_file(f"{directory}/cgroup.threads").split()}
+        raise failed(error, "cannot read", f"{directory}/cgroup.procs", "") from error
+
+
+def subtree(directory: str) -> list[str]:
+    """`directory` and every cgroup below it, the deepest first; without those that vanish meanwhile."""
+    found: list[str] = []
+    try:
+        # A cgroup's link count is 2 plus the cgroups in it, so most need no listing.
+        names = _below(directory) if posix.stat(directory).st_nlink != 2 else []
+    except OSError as error:
+        if error.errno in GONE:
+            return found
+        raise failed(error, "cannot read cgroup", directory, "") from error
+    for name in names:
+        found += subtree(f"{directory}/{name}")
+    found.append(directory)
+    return found
+
+
+def rmdir(directory: str) -> bool:
+    """Whether it is gone."""
+    try:
+        posix.rmdir(directory)
+    except OSError as error:
+        # A read-only mount answers EROFS even for what is not there.
+        return error.errno in GONE or (error.errno == errno.EROFS and not files.exists(directory))
+    return True
+
+
+def remove_tree(directory: str) -> bool:
+    """Whether all is gone, after trying to remove each once."""
+    return not [below for below in subtree(directory) if not rmdir(below)]
+
+
+def still_there(left: list[str]) -> CgroupError:
+    found: set[int] = set()
+    for directory in left:
+        for below in subtree(directory):
+            found |= processes_in(below)
+    code = 0
+    try:
+        posix.rmdir(left[0])
+    except OSError as error:
+        code = error.errno or 0
+    reason = f"in use by {name_processes(sorted(found))}" if found else posix.strerror(code)
+    return CgroupError(f"cannot remove cgroup {', '.join(left)}: {reason}", path=left[0], errno=code)
+
+
+def name_processes(pids: list[int]) -> str:
+    """ "12 (sleep), 14 (sh)", and no more than ten."""
+    shown = []
+    for pid in pids[:10]:
+        try:
+            shown.append(f"{pid} ({read_file(f'/proc/{pid}/comm').strip()})")
+        except OSError:
+            shown.append(str(pid))
+    return ", ".join(shown) + (f" and {len(pids) - 10} more" if len(pids) > 10 else "")
+
+
+def send_signal(pid: int, signal: int) -> None:
+    try:
+        posix.kill(pid, signal)
+    except ProcessLookupError:
+        pass
+    except OSError as error:
+        raise failed(error, f"cannot send signal {signal} to process {pid}", "", "") from error
+
+
+def read_file(path: str) -> str:
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        data = posix.read(fd, 4096)
+        if len(data) < 4096 - 256:  # less than a page: cgroup files never stop short of one before their end
+            return data.decode()
+        while more := posix.read(fd, 65536):
+            data += more
+        return data.decode()
+    except OSError as error:
+        raise OSError(error.errno, posix.strerror(error.errno or 0), path) from None
+    finally:
+        posix.close(fd)
+
+
+def write_file(path: str, data: bytes) -> None:
+    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+    try:
+        posix.write(fd, data)
+    except OSError as error:
+        raise OSError(error.errno, posix.strerror(error.errno or 0), path) from None
+    finally:
+        posix.close(fd)
+
+
+def failed(error: OSError, what: str, path: str, controller: str, hint: str = "") -> CgroupError:
+    if not hint and error.errno == errno.EROFS:
+        hint = "the cgroup file system is mounted read-only here"
+    return CgroupError(f"{what}: {error.strerror}", path=path, controller=controller, errno=error.errno or 0, hint=hint)
+
+
+def _below(directory: str) -> list[str]:
+    with posix.scandir(directory) as entries:
+        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
