@@ -63,7 +63,10 @@ static int send_listener(const struct sender *s)
 	return 0;
 }
 
-/* The thread. It is outside the filter, so it can report what fails, and end the process with it. */
+/*
+ * The thread. It is outside the filter, so it can report what fails, and end the process with it. The descriptors that
+ * it closes are nsexec's too: the agent sees the end of what it is told, and is the only one who could answer.
+ */
 static int sender(void *argument)
 {
 	struct sender *s = argument;
@@ -76,6 +79,9 @@ static int sender(void *argument)
 		error = at(s->r, STEP_SENDMSG, send_listener(s));
 	if (error)
 		fail(s->r, s->r->op->index, error);
+	close_fd(&s->listener);
+	close_fd(&s->r->agent);
+	close_fd(&s->r->agent_state);
 	for (;;)
 		sys1(__NR_exit, 0);
 }
