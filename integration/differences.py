@@ -58,6 +58,7 @@ KNOWN_DIFFERENCES: dict[tuple[str, str], str] = {
         "test_a_network_namespace_of_a_surrounding_user_namespace_is_joined",
         "runc",
     ): "runc 1.1 asks for setgroups where that is denied",
+    ("test_a_program_that_cannot_be_executed_behind_the_filter_is_told", "runc"): "runc 1.1 says so on stderr alone",
     ("test_a_killed_runtime_leaves_nothing_that_delete_cannot_remove", "runc"): (
         "runc makes cgroups before it saves the state that names them: delete --force leaves them"
     ),

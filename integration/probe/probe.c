@@ -915,6 +915,59 @@ static int mode_hunt(char **argv)
 	return 0;
 }
 
+/* Any system call, with up to six numbers. */
+static int mode_call(char **argv)
+{
+	unsigned long a[7] = { 0 };
+	int i;
+
+	for (i = 0; i < 7 && argv[1 + i]; i++)
+		a[i] = strtoul(argv[1 + i], NULL, 0);
+	return outcome(syscall((long)a[0], a[1], a[2], a[3], a[4], a[5], a[6]) < 0);
+}
+
+/* A system call of i386, with zeros. */
+static int mode_call32(char **argv)
+{
+#ifdef __x86_64__
+	int result;
+
+	__asm__ volatile("int $0x80"
+			 : "=a"(result)
+			 : "a"(atoi(argv[1])), "b"(0), "c"(0), "d"(0), "S"(0), "D"(0)
+			 : "memory");
+	errno = result < 0 ? -result : 0;
+	return outcome(result < 0);
+#else
+	(void)argv;
+	errno = ENOSYS;
+	return outcome(1);
+#endif
+}
+
+/* All processes and threads that can be seen. */
+static int mode_tasks(char **argv)
+{
+	DIR *processes = opendir("/proc"), *threads;
+	struct dirent *process, *thread;
+	char path[300];
+
+	(void)argv;
+	begin(NULL, '[');
+	while (processes && (process = readdir(processes))) {
+		snprintf(path, sizeof(path), "/proc/%s/task", process->d_name);
+		threads = atoi(process->d_name) ? opendir(path) : NULL;
+		while (threads && (thread = readdir(threads)))
+			if (atoi(thread->d_name))
+				put_number(NULL, atoi(thread->d_name));
+		if (threads)
+			closedir(threads);
+	}
+	end(']');
+	putchar('\n');
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	int args; /* at least so many */
@@ -941,6 +994,9 @@ static const struct {
 	{ "ls", 1, mode_ls, "DIR..." },
 	{ "open-exe", 1, mode_open_exe, "PID" },
 	{ "hunt", 1, mode_hunt, "SECONDS" },
+	{ "call", 1, mode_call, "NUMBER [ARGS...]" },
+	{ "call32", 1, mode_call32, "NUMBER" },
+	{ "tasks", 0, mode_tasks, "" },
 };
 
 int main(int argc, char **argv)
