@@ -15,3 +15,12 @@ def commit() -> str:
     except ImportError:
         return ""
     return str(info.COMMIT)
+
+
+def libseccomp() -> str:
+    """Version of the library that compiles seccomp filters; "" if this build or this machine has none."""
+    try:
+        from pyocirun.libseccomp import version
+    except ImportError:
+        return ""
+    return version()

@@ -26,16 +26,6 @@ def text() -> str:
         f"commit: {about.commit() or _UNKNOWN}",
         f"spec: {about.SPEC_VERSION}",
     ]
-    libseccomp = _libseccomp()
-    if libseccomp:
+    if libseccomp := about.libseccomp():
         lines.append(f"libseccomp: {libseccomp}")
     return "\n".join(lines) + "\n"
-
-
-def _libseccomp() -> str:
-    """Version of the library that compiles seccomp filters, "" if this build or machine has none."""
-    try:
-        from pyocirun.libseccomp import version
-    except ImportError:
-        return ""
-    return version()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import posix
+
 import pyocirun
-from pyocirun.about import commit
+from pyocirun.about import commit, libseccomp
 from pyocirun.cgroup.manager import select
 from pyocirun.errors import Error
 from pyocirun.linux.host import Hierarchy, Host
 from pyocirun.plan import features as plan
-from pyocirun.spec.seccomp import FLAGS
+from pyocirun.plan.seccomp import KILLABLE_KERNEL
+from pyocirun.spawn.probe import kernel_version
+from pyocirun.spec.seccomp import ARCHITECTURES, FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +25,7 @@ _UNIFIED = Host(
 
 def features() -> dict[str, Any]:
     """The features document, ready for JSON (features.md, features-linux.md)."""
-    return plan.features(_annotations(), _cgroups(), list(FLAGS))
+    return plan.features(_annotations(), _cgroups(), _seccomp_flags(), _seccomp_architectures())
 
 
 def _annotations() -> dict[str, str]:
@@ -30,8 +34,24 @@ def _annotations() -> dict[str, str]:
         "org.opencontainers.runc.version": pyocirun.__version__,
         "org.opencontainers.runc.commit": commit(),
         "org.opencontainers.runc.checkpoint.enabled": "false",
+        "io.github.seccomp.libseccomp.version": libseccomp(),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _seccomp_architectures() -> list[str]:
+    """Those that the libseccomp of this machine knows, [] if there is none."""
+    try:
+        from pyocirun.libseccomp import architecture
+    except ImportError:
+        return []
+    return [name for name in ARCHITECTURES if architecture(name.removeprefix("SCMP_ARCH_").lower())]
+
+
+def _seccomp_flags() -> list[str]:
+    """Those that this kernel takes."""
+    new = kernel_version(posix.uname().release) >= KILLABLE_KERNEL
+    return [name for name in FLAGS if new or not name.endswith("WAIT_KILLABLE_RECV")]
 
 
 def _cgroups() -> dict[str, bool]:

@@ -39,17 +39,19 @@ IDEAL = Host(
 _REQUEST = Request("features", "/bundle", "/bundle/rootfs")
 
 
-def features(annotations: dict[str, str], cgroups: dict[str, bool], supported_flags: list[str]) -> dict[str, Any]:
+def features(
+    annotations: dict[str, str], cgroups: dict[str, bool], flags: list[str], architectures: list[str]
+) -> dict[str, Any]:
     """The features document. annotations: about this build.  cgroups: which managers there are, by name.
 
-    supported_flags: the seccomp flags that libseccomp and this kernel take.
+    flags: the seccomp flags that this kernel takes.  architectures: those that libseccomp knows, [] if there is none.
     """
     return {
         "ociVersionMin": OLDEST_SPEC_VERSION,
         "ociVersionMax": SPEC_VERSION,
         "hooks": list(hooks.KINDS),
         "mountOptions": _mount_options(),
-        "linux": _linux(cgroups, supported_flags),
+        "linux": _linux(cgroups, _seccomp(flags, architectures)),
         "annotations": annotations,
         "potentiallyUnsafeConfigAnnotations": list(UNSAFE_ANNOTATIONS),
     }
@@ -62,12 +64,12 @@ def _mount_options() -> list[str]:
     return sorted([*names, "tmpcopyup"] if _can_mount(copy) else names)
 
 
-def _linux(cgroups: dict[str, bool], supported_flags: list[str]) -> dict[str, Any]:
+def _linux(cgroups: dict[str, bool], filters: dict[str, Any]) -> dict[str, Any]:
     return {
         "namespaces": sorted(type for type in namespaces.FLAGS if _has_namespace(type)),
         "capabilities": list(capabilities.CAPABILITIES),
         "cgroup": cgroups,
-        "seccomp": _seccomp(supported_flags),
+        "seccomp": filters,
         "apparmor": {"enabled": _can_run({"apparmorProfile": "unconfined"})},
         "selinux": {"enabled": _can_run({"selinuxLabel": "system_u:system_r:container_t:s0"})},
         "intelRdt": {
@@ -84,16 +86,16 @@ def _linux(cgroups: dict[str, bool], supported_flags: list[str]) -> dict[str, An
     }
 
 
-def _seccomp(supported_flags: list[str]) -> dict[str, Any]:
-    if not _can({"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}):
+def _seccomp(flags: list[str], architectures: list[str]) -> dict[str, Any]:
+    if not architectures or not _can({"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}):
         return {"enabled": False}
     return {
         "enabled": True,
         "actions": sorted(seccomp.ACTIONS),
         "operators": sorted(seccomp.OPERATORS),
-        "archs": sorted(seccomp.ARCHITECTURES),
+        "archs": sorted(architectures),
         "knownFlags": list(seccomp.FLAGS),
-        "supportedFlags": supported_flags,
+        "supportedFlags": flags,
     }
 
 

@@ -23,7 +23,7 @@ def probe(*, whole: bool = True, security: bool = True) -> Host:
     whole: with the namespaces and all mountpoints, which few plans need; without, they are empty.
     security: with the security modules that take labels.
     """
-    kernel = _kernel(posix.uname().release)
+    kernel = kernel_version(posix.uname().release)
     if kernel < OLDEST_KERNEL:
         raise Error(
             f"Linux {kernel[0]}.{kernel[1]} is too old: pyocirun needs {OLDEST_KERNEL[0]}.{OLDEST_KERNEL[1]} or newer"
@@ -84,7 +84,8 @@ def own_cgroups(text: str) -> dict[str, str]:
     return own
 
 
-def _kernel(release: str) -> tuple[int, int]:
+def kernel_version(release: str) -> tuple[int, int]:
+    """(6, 1) of "6.1.0-13-amd64"."""
     major, minor = release.split(".")[:2]
     digits = ""
     for character in minor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pyocirun.about import libseccomp
 from pyocirun.container.features import features
 from pyocirun.linux.mounts import parse_options
 from pyocirun.spec import example
@@ -46,6 +47,14 @@ def test_namespaces_and_capabilities_are_those_of_the_tables(document: dict[str,
 
 def test_cgroup_v1_is_there(document: dict[str, Any]) -> None:
     assert document["linux"]["cgroup"]["v1"] is True
+
+
+def test_seccomp_is_claimed_with_the_library_that_compiles_it(document: dict[str, Any]) -> None:
+    seccomp = document["linux"]["seccomp"]
+
+    assert seccomp["enabled"] == bool(libseccomp())
+    assert document["annotations"].get("io.github.seccomp.libseccomp.version", "") == libseccomp()
+    assert set(seccomp.get("supportedFlags", ())) <= set(seccomp.get("knownFlags", ()))
 
 
 def test_every_claim_has_the_type_that_the_specification_gives_it(document: dict[str, Any]) -> None:

@@ -48,7 +48,7 @@ def test_own_cgroups(text: str, wanted: dict[str, str]) -> None:
     ],
 )
 def test_kernel_version(release: str, wanted: tuple[int, int]) -> None:
-    assert probe._kernel(release) == wanted
+    assert probe.kernel_version(release) == wanted
 
 
 def test_mount_line_with_escapes() -> None:
