@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,50 @@ def test_a_dangling_link_is_made_within_the_rootfs(runtime: Runtime, bundle: Bun
     runtime.run(bundle)
 
     assert not outside.exists()
+
+
+@pytest.mark.parametrize(
+    ("links", "made"),
+    [
+        ({"link": "/missing"}, "missing/below"),
+        ({"link": "missing/deeper"}, "missing/deeper/below"),
+        ({"link": "../../../../missing"}, "missing/below"),
+        ({"link": "/second", "second": "etc/third", "etc/third": "../missing"}, "missing/below"),
+        ({"link": "missing/../there"}, "there/below"),
+    ],
+)
+def test_what_a_dangling_link_names_is_made_in_the_rootfs(
+    runtime: Runtime, bundle: Bundle, links: dict[str, str], made: str
+) -> None:
+    for name, text in links.items():
+        os.symlink(text, bundle.rootfs / name)
+    bundle.mount("/link/below", "tmpfs", "here")
+
+    report = runtime.run(bundle).report
+
+    assert mount_at(report, f"/{made}")["source"] == "here"
+    assert (bundle.rootfs / made).is_dir()
+
+
+@pytest.mark.parametrize(("text", "made"), [("/missing/file", "missing/file"), ("missing", "missing")])
+def test_a_file_that_a_dangling_link_names_is_made_in_the_rootfs(
+    runtime: Runtime, bundle: Bundle, place: Path, text: str, made: str
+) -> None:
+    (place / "note").write_text("from outside")
+    os.symlink(text, bundle.rootfs / "link")
+    bundle.bind(place / "note", "/link")
+
+    assert runtime.run(bundle.args("cat", f"/{made}")).ok().stdout == "from outside"
+    assert (bundle.rootfs / made).read_text() == ""
+
+
+def test_links_in_a_circle_are_refused(runtime: Runtime, bundle: Bundle) -> None:
+    os.symlink("/two", bundle.rootfs / "one")
+    os.symlink("/one", bundle.rootfs / "two")
+    bundle.mount("/one/below", "tmpfs")
+
+    runtime.create(bundle).fails("oo many levels of symbolic links")
+    assert runtime.traces() == []
 
 
 def test_dots_in_the_destination_stay_in_the_rootfs(runtime: Runtime, bundle: Bundle, place: Path) -> None:
@@ -221,6 +266,46 @@ def test_a_recursive_readonly_bind_reaches_mounts_below(runtime: Runtime, bundle
 
     assert "ro" in mount_at(report, "/mnt")["options"]
     assert "ro" in mount_at(report, "/mnt/below")["options"]
+
+
+@only("pyocirun")
+@pytest.mark.parametrize("namespace", ["none", "joined"])
+def test_in_a_user_namespace_sysfs_of_another_network_is_the_hosts_and_closed(
+    runtime: Runtime, bundle: Bundle, namespace: str
+) -> None:
+    bundle.map_users(100000)
+    bundle.without_namespace("network")
+    if namespace == "joined":
+        bundle.with_namespace("network", "/proc/self/ns/net")
+
+    report = runtime.run(bundle).report
+
+    inside = [line.split() for line in report["mounts"] if line.split()[4].startswith("/sys")]
+    assert mount_at(report, "/sys")["fstype"] == "sysfs"
+    assert len(inside) > 1
+    assert all("ro" in fields[5].split(",") for fields in inside)
+
+
+@pytest.fixture
+def host_mqueue() -> Iterator[None]:
+    """An mqueue on /dev/mqueue, as most hosts have it."""
+    made = not os.path.isdir("/dev/mqueue")
+    if made:
+        os.mkdir("/dev/mqueue")
+    mount("mqueue", "/dev/mqueue", "mqueue")
+    yield
+    umount("/dev/mqueue")
+    if made:
+        os.rmdir("/dev/mqueue")
+
+
+@only("pyocirun")
+@requires("mqueue")
+def test_in_a_user_namespace_mqueue_of_the_host_is_bound(runtime: Runtime, bundle: Bundle, host_mqueue: None) -> None:
+    bundle.map_users(100000)
+    bundle.without_namespace("ipc")
+
+    assert mount_at(runtime.run(bundle).report, "/dev/mqueue")["fstype"] == "mqueue"
 
 
 # ---- options -------------------------------------------------------------------------------------
@@ -400,13 +485,22 @@ def test_only_a_procfs_may_be_mounted_on_proc(runtime: Runtime, bundle: Bundle, 
 
 
 @only("pyocirun")
-def test_a_refused_mount_is_named_with_the_reason(runtime: Runtime, bundle: Bundle) -> None:
-    bundle.mount("/mnt", "tmpfs", "tmpfs", ("size=nonsense",))
+@pytest.mark.parametrize("more", [(), ("private",)])
+def test_a_refused_mount_is_named_with_call_and_option(runtime: Runtime, bundle: Bundle, more: tuple[str, ...]) -> None:
+    bundle.mount("/mnt", "tmpfs", "tmpfs", ("nosuid", "uid=3", "size=nonsense", *more))
 
     result = runtime.create(bundle)
 
-    result.fails("/mnt", "nvalid argument")
+    result.fails("mounts[6]", "/mnt", "mount: Invalid argument")
+    assert "tmpfs refused the option 'size=nonsense'" in result.stderr + result.error
     assert runtime.traces() == []
+
+
+@only("pyocirun")
+def test_a_missing_source_is_named_with_its_mount(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.bind("/no/such/source", "/mnt")
+
+    runtime.create(bundle).fails("/no/such/source", "/mnt", "mounts[6]", "open_tree", "No such file or directory")
 
 
 @requires("mqueue")

@@ -155,6 +155,15 @@ def test_hint_is_one_thing_to_try(op: Op, step: str, number: int, hint: str) -> 
     assert hint in found.hint
 
 
+@pytest.mark.parametrize(("copy_mode", "value"), [(False, 2), (True, 3)])
+def test_option_that_the_file_system_refused_is_named(copy_mode: bool, value: int) -> None:
+    op = ops.Mount("x", "/x", "tmpfs", 0, "uid=3,size=much", copy_mode=copy_mode)
+
+    found = operation_error(Plan((ops.Clone(0), op)), failed(op, "mount", errno.EINVAL, value))
+
+    assert found.hint == "tmpfs refused the option 'size=much'"
+
+
 def test_path_is_that_of_the_operation() -> None:
     assert error(ops.Mount("x", "/run", "tmpfs"), "mount", 1).path == "/run"
     assert error(ops.MaskPath("/proc/x"), "open", 1).path == "/proc/x"
