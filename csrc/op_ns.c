@@ -40,7 +40,7 @@ int forget_parent_death(void)
 /*
  * sync "u": what is waited for. The payload of most is nothing; SYNC_HOOKS brings a state file along, SYNC_SECCOMP the
  * connection to the agent and what to tell it. SYNC_COPY_FROM hands over the directory that a mount is going to cover,
- * SYNC_COPY_UP the mount that is to be filled from it.
+ * SYNC_COPY_UP the mount that is to be filled from it, SYNC_NETLINK a netlink socket of our network namespace.
  */
 enum {
 	SYNC_PLAIN,
@@ -50,8 +50,21 @@ enum {
 	SYNC_HOOKS,
 	SYNC_SECCOMP,
 	SYNC_COPY_FROM,
-	SYNC_COPY_UP
+	SYNC_COPY_UP,
+	SYNC_NETLINK
 };
+
+static int show_network(struct run *r)
+{
+	auto_fd fd = at(r, STEP_SOCKET,
+			sys3(__NR_socket, 16 /* AF_NETLINK */, 2 /* SOCK_DGRAM */ | O_CLOEXEC, 0));
+	int error;
+
+	if (fd < 0)
+		return fd;
+	error = send_at(r, 0, fd);
+	return error ? error : receive_go(r);
+}
 
 int op_sync(struct run *r, struct cursor *c)
 {
@@ -73,6 +86,8 @@ int op_sync(struct run *r, struct cursor *c)
 	case SYNC_SECCOMP:
 		error = 0;
 		break;
+	case SYNC_NETLINK:
+		return show_network(r);
 	case SYNC_COPY_FROM:
 	case SYNC_COPY_UP:
 		fd = kind == SYNC_COPY_UP ? r->tree : r->place;

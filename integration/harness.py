@@ -113,6 +113,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "keyring": lambda: os.path.exists("/proc/keys"),
     "strace": _has("strace"),
     "setpriv": _has("setpriv"),
+    "ip": _has("ip"),
     "uidmap": _has("newuidmap"),
 }
 

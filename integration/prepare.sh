@@ -9,7 +9,7 @@ set -eu
 packages="gcc libc6-dev libcap-dev libseccomp-dev python3-dev python3-venv"
 case "${1:-build}" in
 build) ;;
-test) packages="$packages busybox-static clang-format containerd uidmap" ;;
+test) packages="$packages busybox-static clang-format containerd uidmap iproute2" ;;
 vm) packages="$packages e2fsprogs mmdebstrap qemu-system-x86" ;;
 *)
 	echo "usage: $0 build|test|vm" >&2

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from pyocirun.cgroup.manager import Manager
     from pyocirun.container.factory import Factory
+    from pyocirun.container.net import Mover
     from pyocirun.linux.host import Host
     from pyocirun.plan.build import Request
     from pyocirun.plan.encode import Encoded
@@ -60,6 +61,7 @@ class Creation:
         self.agent = -1
         self.handover: Handover | None = None
         self.covered = -1
+        self.mover: Mover | None = None
 
     def run(self, config: bytes, stdio: tuple[int, int, int]) -> Container:
         """Carry the plan out up to the gate. Raises Error, and leaves nothing behind then."""
@@ -83,6 +85,8 @@ class Creation:
         finally:
             if self.handover is not None:
                 self.handover.close()
+            if self.mover is not None:
+                self.mover.close()
         init = Process(launched.pid, launched.pidfd, master)
         adopt(self.directory.path, init)
         return Container(self.factory.root, self.state, init, self.factory.warn)
@@ -198,6 +202,7 @@ class Creation:
             ops.RunHooks: self._run_hooks,
             ops.OpenSources: self._open_sources,
             ops.ConnectAgent: self._connect_agent,
+            ops.MoveNetDevices: lambda op, launched: None,  # with the socket that comes at the Sync behind it
             ops.SaveState: self._save_state,
         }
 
@@ -212,6 +217,7 @@ class Creation:
             "sources": lambda fd: Answer(fds=self._taken_trees()),
             "seccomp": lambda fd: self._tell_agent(),
             "copy-from": self._keep_covered,
+            "net-devices": self._move_net_devices,
             "copy-up": self._copy_up,
             "hooks:createContainer": lambda fd: self._state_for_hooks("creating"),
             "created": lambda fd: self._state_for_hooks("created") if self._has_start_hooks() else Answer(),
@@ -222,6 +228,19 @@ class Creation:
 
         factory = self.factory
         write_maps(op, launched.pid, factory.newuidmap, factory.newgidmap, factory.warn)
+
+    def _move_net_devices(self, socket: int) -> Answer:
+        from pyocirun.container.net import Mover
+
+        self.mover = Mover(socket)
+        for op in self.plan.ops:
+            if type(op) is ops.MoveNetDevices:
+                self.mover.move(op.devices)
+        return Answer()
+
+    def _give_devices_back(self) -> None:
+        if self.mover is not None:
+            self.mover.give_back()
 
     def _run_hooks(self, op: ops.RunHooks, launched: Launched) -> None:
         from pyocirun.container.hooks import run_hooks
@@ -306,7 +325,7 @@ class Creation:
         for fd in (*self._taken_trees(), *([self.agent] if self.agent >= 0 else [])):
             posix.close(fd)
         ran = self.launched is not None
-        steps = [self._kill, self._remove_cgroup, self.directory.remove]
+        steps = [self._give_devices_back, self._kill, self._remove_cgroup, self.directory.remove]
         if ran and self.spec.hooks is not None and self.spec.hooks.poststop:
             steps.append(self._run_poststop)
         for step in steps:

@@ -236,7 +236,10 @@ class Factory:
         if host is None:
             process = spec.process
             labelled = bool(spec.linux.mount_label or (process and (process.apparmor_profile or process.selinux_label)))
-            host = probe(whole=bool(spec.linux.sysctl or spec.linux.rootfs_propagation), security=labelled)
+            host = probe(
+                whole=bool(spec.linux.sysctl or spec.linux.rootfs_propagation or spec.linux.net_devices),
+                security=labelled,
+            )
         request = Request(
             id,
             absolute,

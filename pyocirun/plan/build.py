@@ -42,6 +42,7 @@ def build(spec: Spec, host: Host, request: Request) -> ops.Plan:
         *cgroup(spec, host, request),
         *namespaces.enter(spec, host, request, stages),
         *cgroup_namespace(spec, host, request),
+        *net_devices(spec, host, request),
         *root(spec, host, request, stages),
         *(_identity(spec, host) if spec.process else ()),
         *wait_for_start(spec, host, request),
@@ -112,6 +113,21 @@ def root(spec: Spec, host: Host, request: Request, stages: namespaces.Stages) ->
         *paths.protect(spec),
         *rootfs.propagation(spec),
     ]
+
+
+def net_devices(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
+    """Before the hooks and sysctls, which may be about these devices. Spec: config-linux.md#network-devices"""
+    wanted = spec.linux.net_devices
+    if not wanted:
+        return []
+    pointer = "/linux/netDevices"
+    if host.euid != 0:
+        raise SpecError(f"{pointer}: network devices are not supported for rootless containers", pointer=pointer)
+    if dict(request.joined).get("network") == dict(host.namespaces).get("network", 0):
+        text = "network devices need a network namespace other than the runtime's own"
+        raise SpecError(f"{pointer}: {text}", pointer=pointer)
+    pairs = [(name, device.name or name) for name, device in wanted.items()]
+    return [ops.MoveNetDevices(tuple(pairs)), ops.Sync("net-devices")]
 
 
 def terminal(spec: Spec, *, console: bool) -> list[ops.Op]:
@@ -187,7 +203,6 @@ def refuse_unsupported(spec: Spec) -> None:
     linux = spec.linux
     wanted: list[tuple[str, object]] = [
         ("/linux/intelRdt", linux.intel_rdt),
-        ("/linux/netDevices", linux.net_devices),
     ]
     for pointer, value in wanted:
         if value:

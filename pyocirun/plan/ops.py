@@ -110,7 +110,16 @@ WIRE: tuple[tuple[str, str], ...] = (
 )
 """nsexec's operations, in the order of their codes, with the kinds of their fields; csrc/plan.h has the same table."""
 
-SYNC_KINDS = {"created": 1, "start": 2, "exec": 3, "hooks": 4, "seccomp": 5, "copy-from": 6, "copy-up": 7}
+SYNC_KINDS = {
+    "created": 1,
+    "start": 2,
+    "exec": 3,
+    "hooks": 4,
+    "seccomp": 5,
+    "copy-from": 6,
+    "copy-up": 7,
+    "net-devices": 8,
+}
 
 
 class Idmap(Record):
@@ -284,6 +293,16 @@ class WriteTimeOffsets(Op):
         return f"shift clocks: {'; '.join(self.text.splitlines())}"
 
 
+class MoveNetDevices(Op):
+    """Move network devices of the host into the container: (name on the host, name in the container)."""
+
+    devices: tuple[tuple[str, str], ...]
+
+    def describe(self) -> str:
+        shown = [name if name == wanted else f"{name} as {wanted}" for name, wanted in self.devices]
+        return f"move network devices {', '.join(shown)}"
+
+
 class SetRlimit(Op):
     """Set a resource limit of the container's process by prlimit(2). soft, hard: 2**64 - 1 is no limit."""
 
@@ -343,7 +362,8 @@ class SaveState(Op):
 class Sync(Op):
     """nsexec waits here until the parent has done what stands before.
 
-    point: "id-maps", "sources", "copy-from", "copy-up", "hooks:KIND", "rlimits", "seccomp", "created", "start", "exec".
+    point: "id-maps", "sources", "copy-from", "copy-up", "hooks:KIND", "rlimits", "seccomp", "net-devices",
+    "time-offsets", "created", "start", "exec".
     """
 
     wire = "sync"

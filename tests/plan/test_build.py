@@ -40,6 +40,7 @@ from pyocirun.plan.ops import (
     MakeCwd,
     MaskPath,
     Mount,
+    MoveNetDevices,
     MoveRoot,
     Node,
     OomScoreAdj,
@@ -554,6 +555,45 @@ def test_each_map_has_its_own_helper() -> None:
     assert (op.uid_helper, op.gid_helper) == (False, True)
 
 
+# Network devices
+
+
+DEVICES = {"eth0": NetDevice(), "eth1": NetDevice("data%d")}
+
+
+def test_network_devices_are_there_for_hooks_and_sysctls() -> None:
+    spec = minimal_spec(
+        namespaces=("mount", "network"),
+        net_devices=DEVICES,
+        sysctl={"net.ipv4.conf.eth0.rp_filter": "1"},
+        hooks=Hooks(create_runtime=(Hook("/h"),)),
+    )
+
+    plan = build(spec)
+
+    moved = where(plan, MoveNetDevices)
+    assert plan.ops[moved] == MoveNetDevices((("eth0", "eth0"), ("eth1", "data%d")))
+    assert where(plan, Loopback) < moved < plan.position("net-devices") < where(plan, RunHooks) < where(plan, Sysctl)
+
+
+def test_network_devices_are_refused_without_root() -> None:
+    namespaces = ("user", "mount", "network")
+    maps = {"uid_mappings": OWN, "gid_mappings": OWN}
+
+    with pytest.raises(SpecError, match="not supported for rootless containers") as caught:
+        build(minimal_spec(namespaces=namespaces, net_devices=DEVICES, **maps), HOST_USER)
+
+    assert caught.value.pointer == "/linux/netDevices"
+
+
+def test_network_devices_do_not_move_to_where_they_are() -> None:
+    spec = minimal_spec(namespaces=("mount", Namespace("network", "/n")), net_devices=DEVICES)
+    own = dict(HOST_V1_ROOT.namespaces)["network"]
+
+    with pytest.raises(SpecError, match="other than the runtime's own"):
+        build(spec, joined=(("network", own),))
+
+
 # Time
 
 
@@ -713,7 +753,6 @@ def test_names_are_set_in_their_namespace() -> None:
     ("pointer", "fields"),
     [
         ("/linux/intelRdt", {"intel_rdt": IntelRdt("x")}),
-        ("/linux/netDevices", {"net_devices": {"eth0": NetDevice()}}),
     ],
 )
 def test_unsupported_field_is_refused_with_its_pointer(pointer: str, fields: dict[str, Any]) -> None:
