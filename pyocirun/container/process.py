@@ -13,8 +13,8 @@ from pyocirun.errors import StateError
 class Process:
     """pid: in the caller's pid namespace.  pidfd: descriptor of it, close-on-exec; the object owns it.
 
-    What `exec` and `create` return is a child of this process, so its exit status can be had, once, by `wait`. A
-    container that was loaded has an init that is somebody else's child: it can be waited for, its status is not known.
+    What `exec` and `create` return is a child of this process, so its exit status can be had by `wait`. A container
+    that was loaded has an init that is somebody else's child: it can be waited for, and Linux 6.15 tells its status.
 
     terminal: the master of its terminal, close-on-exec; -1 if it has none, or if it was sent to a console socket. The
     object owns it too: posix.dup makes one that outlives it.
@@ -32,7 +32,7 @@ class Process:
         """Wait for the end. Exit status 0 to 255, or minus the signal that ended it. timeout: seconds, None for ever.
 
         Raises TimeoutError; StateError if the status is not to be had: the process is no child of this one, or
-        somebody else took it (SIGCHLD ignored, or all children reaped).
+        somebody else took it (SIGCHLD ignored, or all children reaped), and the kernel is older than 6.15.
         """
         if self._status is None and not self.ended(timeout):
             raise TimeoutError(f"process {self.pid} still runs after {timeout} s")
@@ -42,12 +42,27 @@ class Process:
                 _forget(self)
         return self._status
 
+    def reap(self) -> None:
+        """If it is a child of this process and has ended, no zombie of it stays, and its status is kept."""
+        with self._lock:
+            if self._status is None:
+                try:
+                    self._status = native.wait(self.pidfd)
+                except ChildProcessError:
+                    return
+                _forget(self)
+
     def _take_status(self) -> int:
         try:
             return native.wait(self.pidfd) or 0
         except ChildProcessError:
+            from pyocirun.container.exit_status import told
+
+            status = told(self.pidfd)
+        if status is None:
             text = f"the exit status of process {self.pid} is not known: it is no child of this process"
-            raise StateError(text, hint="is SIGCHLD ignored here, or are all children reaped?") from None
+            raise StateError(text, hint="is SIGCHLD ignored here, or are all children reaped?")
+        return status
 
     def poll(self) -> int | None:
         """The exit status as `wait` has it, None while it runs. Raises StateError as `wait` does."""

@@ -55,6 +55,21 @@ def test_wait_gives_up(sleeper: subprocess.Popen[bytes]) -> None:
         opened(sleeper).wait(0.01)
 
 
+TELLS = tuple(int(part) for part in os.uname().release.split(".")[:2]) >= (6, 15)
+"""Whether the kernel tells an exit status to whoever has a pidfd."""
+
+
+@pytest.mark.skipif(not TELLS, reason="the kernel is older than 6.15")
+@pytest.mark.parametrize(("script", "status"), [("exit 3", 3), ("kill -9 $$", -9)])
+def test_status_that_somebody_else_took_is_told_by_the_kernel(script: str, status: int) -> None:
+    child = subprocess.Popen(["sh", "-c", script])
+    process = opened(child)
+    child.wait()
+
+    assert process.wait(10) == status
+
+
+@pytest.mark.skipif(TELLS, reason="the kernel tells")
 def test_status_that_somebody_else_took() -> None:
     child = subprocess.Popen(["true"])
     process = opened(child)
