@@ -11,9 +11,18 @@ if TYPE_CHECKING:
 
 
 def run(call: Call, session: Session) -> int:
-    """Engines delete what is gone already, and created containers without --force: both succeed, as with runc."""
     force: bool = call.flags["force"]
-    id = session.id(call.args[0])
+    if call.flags["regex"]:
+        from pyocirun.cli.matching import for_each
+
+        for_each(session, call.args[0], lambda id: _delete(session, id, force))
+    else:
+        _delete(session, session.id(call.args[0]), force)
+    return 0
+
+
+def _delete(session: Session, id: str, force: bool) -> None:
+    """Engines delete what is gone already, and created containers without --force: both succeed, as with runc."""
     factory = session.factory()
     try:
         container = factory.load(id)
@@ -22,13 +31,13 @@ def run(call: Call, session: Session) -> int:
         factory.remove_leftovers(id)
         if not force:
             raise
-        return 0
+        return
     except InvalidID:
         raise
     except StateError:
         if not force or not factory.remove_leftovers(id):
             raise
-        return 0
+        return
     status = "" if force else container.status
     if status not in ("", "created", "stopped"):
         raise StateError(f"cannot delete container {id} that is not stopped: {status}", id=id, status=status)
@@ -37,4 +46,3 @@ def run(call: Call, session: Session) -> int:
     except ContainerNotExist:
         if not force:
             raise  # another delete was faster
-    return 0

@@ -12,13 +12,22 @@ if TYPE_CHECKING:
 
 
 def run(call: Call, session: Session) -> int:
-    container = session.load(call.args[0])
-    everything: bool = call.flags["all"]
     signal = signal_number((call.args[1:] or [""])[0] or "SIGTERM")
-    try:
-        container.kill(signal, all=everything)
-    except StateError as error:
-        # "all of them" is also done when there is none; engines send it to containers that have ended.
-        if not everything or "container not running" not in error.message:
-            raise
+    everything: bool = call.flags["all"]
+    if call.flags["regex"]:
+        from pyocirun.cli.matching import for_each
+
+        # Those that have ended are not meant.
+        for_each(session, call.args[0], lambda id: _kill(session, id, signal, all=everything, ended=True))
+    else:
+        _kill(session, call.args[0], signal, all=everything, ended=everything)
     return 0
+
+
+def _kill(session: Session, id: str, signal: int, *, all: bool, ended: bool) -> None:
+    """ended: one that has ended is fine. Engines send "all of them" to such containers."""
+    try:
+        session.load(id).kill(signal, all=all)
+    except StateError as error:
+        if not ended or "container not running" not in error.message:
+            raise

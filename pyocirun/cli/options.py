@@ -61,6 +61,14 @@ _NO_PIVOT: Option = (
     None,
 )
 _NO_KEYRING: Option = ("no-new-keyring", "", "flag", "", "keep the caller's session keyring", None)
+_REGEX: Option = (
+    "regex",
+    "",
+    "flag",
+    "",
+    "the id is a regular expression, for all containers that it is found in",
+    None,
+)
 
 COMMANDS: dict[str, Command] = {
     "completion": ("<shell>", "print a script that makes bash, zsh or fish complete command lines", 1, 1, False, ()),
@@ -91,7 +99,7 @@ COMMANDS: dict[str, Command] = {
         1,
         1,
         False,
-        (("force", "f", "flag", "", "kill the container first if it still runs", None),),
+        (("force", "f", "flag", "", "kill the container first if it still runs", None), _REGEX),
     ),
     "events": (
         "<container-id>",
@@ -161,7 +169,7 @@ COMMANDS: dict[str, Command] = {
         1,
         2,
         True,
-        (("all", "a", "flag", "", "", None),),
+        (("all", "a", "flag", "", "", None), _REGEX),
     ),
     "list": (
         "",
@@ -261,6 +269,7 @@ COMMANDS: dict[str, Command] = {
             ("mem-bw-schema", "", "str", "SCHEMA", "Intel RDT: memory bandwidth", None),
         ),
     ),
+    "wait": ("<container-id>", "wait for the end of a container, and print its exit status", 1, 1, False, ()),
 }
 
 COMPLETION = "_PYOCIRUN_COMPLETE"

@@ -410,11 +410,10 @@ class Container:
         assert self.init is not None
         open_gate(self._path, self._state, self.init, self._oom_killed)
 
-    def _oom_killed(self) -> bool:
-        try:
-            return self.manager.oom_kill_count() > 0
-        except Error:
-            return False
+    def _oom_killed(self) -> Error | None:
+        from pyocirun.container.oom import oom_killed
+
+        return oom_killed(self.manager)
 
     def _run_poststart(self) -> None:
         from pyocirun.container.hooks import run_hooks
@@ -451,7 +450,7 @@ class Container:
             self._kill_init(self.init)
         self._destroy_cgroup()
         if self.init is not None:
-            self._reap(self.init)
+            self.init.reap()
         directory.remove()
         release(self._path)
 
@@ -479,13 +478,6 @@ class Container:
         if not await_end(init, self._path, KILL_SECONDS):
             text = f"container {self.id}: init (pid {init.pid}) does not end on SIGKILL"
             raise StateError(text, id=self.id, hint="is it in an uninterruptible system call? see /proc/PID/stack")
-
-    def _reap(self, init: Process) -> None:
-        """If it was a child of ours, no zombie stays; its status is still there for who asks this object for it."""
-        try:
-            init.wait()
-        except StateError:
-            return
 
 
 def empty_and_destroy(manager: Manager) -> None:

@@ -110,10 +110,17 @@ class Creation:
             self.launched = launch(self.plan, encoded, self._open_slot, stdio, stamps, places=(self.factory.root,))
             drive(self.plan, self.launched, self._effects(), self._answers(), self.factory.warn)
             return self.launched
+        except OperationError as error:
+            raise (self._oom_killed() if error.step == "wait" else None) or error from None
         finally:
             if stamps >= 0:
                 self._tell_times(posix.pread(stamps, MAX_OPS * 8, 0))
                 posix.close(stamps)
+
+    def _oom_killed(self) -> Error | None:
+        from pyocirun.container.oom import oom_killed
+
+        return oom_killed(self.manager) if self.manager is not None else None
 
     def _tell_times(self, times: bytes) -> None:
         """For --debug: what nsexec did, and when, in microseconds since its first operation."""

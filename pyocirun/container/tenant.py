@@ -6,7 +6,7 @@ import posix
 
 from pyocirun.container.process import Process as Running
 from pyocirun.container.process import adopt
-from pyocirun.errors import CgroupError, SpecError, StateError
+from pyocirun.errors import CgroupError, OperationError, SpecError, StateError
 from pyocirun.linux.namespaces import FILES, FLAGS
 from pyocirun.plan import ops, tenant
 from pyocirun.plan.encode import encode
@@ -115,6 +115,9 @@ def start(
             parent: Effects = {ops.SetRlimit: effects.set_rlimit, ops.ConnectAgent: agent.connect}
             drive(plan, launched, parent, answers, container._warn)
             await_exec(launched, plan)
+        except OperationError as error:
+            effects.kill(launched)
+            raise _with_oom(error, container) from None
         except BaseException:
             effects.kill(launched)
             raise
@@ -127,6 +130,13 @@ def start(
             handover.close()
     adopt(container._path, process)
     return process
+
+
+def _with_oom(error: OperationError, container: Container) -> OperationError:
+    """`error`, with what may be the reason if nsexec died without a word."""
+    if error.step == "wait" and container.manager.oom_kill_count():
+        return OperationError(f"{error.message} (possibly OOM-killed)", step=error.step, hint=error.hint)
+    return error
 
 
 def with_terminal(process: Process, terminal: bool | None, size: tuple[int, int] | None) -> Process:

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from pyocirun.errors import Error
 
 
-def open_gate(directory: str, state: State, init: Process, oom_killed: Callable[[], bool]) -> None:
+def open_gate(directory: str, state: State, init: Process, oom: Callable[[], Error | None]) -> None:
     """Write GO into the gate and wait until execve(2) has happened.
 
-    directory: the container's state directory.  oom_killed: whether the kernel killed for lack of memory.
+    directory: the container's state directory.  oom: the error to raise if the kernel killed for lack of memory.
     Raises OperationError or HookError for what failed, StateError if nobody waits at the gate.
     """
     report = posix.open(f"{directory}/report", posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
     try:
         _write_go(f"{directory}/gate", state)
-        _listen(report, state, init, oom_killed)
+        _listen(report, state, init, oom)
     finally:
         posix.close(report)
 
@@ -46,7 +46,7 @@ def _write_go(path: str, state: State) -> None:
         raise StateError("cannot start a container that has stopped", id=state.id, status="stopped") from None
 
 
-def _listen(report: int, state: State, init: Process, oom_killed: Callable[[], bool]) -> None:
+def _listen(report: int, state: State, init: Process, oom: Callable[[], Error | None]) -> None:
     """Messages until the end of file. It follows AT("exec") when execve closed the FIFO; a dead init closes it too."""
     announced = False
     while True:
@@ -61,10 +61,11 @@ def _listen(report: int, state: State, init: Process, oom_killed: Callable[[], b
             if message.kind == FAILED:
                 raise _failure(state, message)
             announced = announced or message.kind == AT
-    if announced and not (init.ended(0) and oom_killed()):
-        return
-    hint = "the kernel killed it: the memory limit is too low" if oom_killed() else ""
-    raise OperationError(f"container init ended before it could exec{': out of memory' if hint else ''}", hint=hint)
+    killed = oom() if not announced or init.ended(0) else None
+    if killed is not None:
+        raise killed
+    if not announced:
+        raise OperationError("container init ended before it could exec")
 
 
 def _messages(data: bytes) -> list[Message]:
