@@ -32,6 +32,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/un.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -752,6 +753,22 @@ static int mode_spin(char **argv)
 	return 0;
 }
 
+/* notify TEXT SECONDS: writes TEXT to $NOTIFY_SOCKET, prints "ok", stays for a while. */
+static int mode_notify(char **argv)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const char *path = getenv("NOTIFY_SOCKET");
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int error;
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path ? path : "");
+	error = outcome(sendto(fd, argv[1], strlen(argv[1]), 0, (struct sockaddr *)&address,
+			       sizeof(address)) < 0);
+	fflush(stdout);
+	sleep((unsigned)atoi(argv[2]));
+	return error;
+}
+
 /* fork N: prints how many children could be made, then sleeps with them. */
 static int mode_fork(char **argv)
 {
@@ -982,6 +999,7 @@ static const struct {
 	{ "trap", 0, mode_trap, "" },
 	{ "spin", 0, mode_spin, "" },
 	{ "fork", 1, mode_fork, "N [stay]" },
+	{ "notify", 2, mode_notify, "TEXT SECONDS" },
 	{ "alloc", 1, mode_alloc, "MEBIBYTES" },
 	{ "cat", 1, mode_cat, "FILE..." },
 	{ "write", 2, mode_write, "FILE TEXT" },

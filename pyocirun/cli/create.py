@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pyocirun import files
 from pyocirun.errors import UsageError
+from pyocirun.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,31 +32,39 @@ def run(call: Call, session: Session) -> int:
 def new_container(call: Call, session: Session, *, detach: bool) -> Container:
     """The container that the flags of create and run describe, created. Raises Error."""
     flags: dict[str, Any] = call.flags
+    listen: tuple[int, tuple[str, ...]] = 0, ()
+    if files.environment("LISTEN_FDS"):
+        from pyocirun.cli.listen import passed
+
+        listen = passed()
     if flags["preserve-fds"] < 0:
         raise UsageError("--preserve-fds must not be negative")
     return session.factory().create(
         session.id(call.args[0]),
         flags["bundle"] or None,
         config=flags["config"] or None,
-        preserve_fds=flags["preserve-fds"],
+        preserve_fds=listen[0] + flags["preserve-fds"],
         no_pivot=flags["no-pivot"],
         no_new_keyring=flags["no-new-keyring"],
         console_socket=flags["console-socket"] or None,
         pidfd_socket=flags["pidfd-socket"] or None,
-        change=lambda spec: _as_called(spec, flags, detach),
+        notify=bool(files.environment("NOTIFY_SOCKET")),
+        change=lambda spec: _as_called(spec, flags, detach, listen[1]),
     )
 
 
-def _as_called(spec: Spec, flags: dict[str, Any], detach: bool) -> Spec:
-    """The configuration, with what only the command line knows. Raises UsageError."""
+def _as_called(spec: Spec, flags: dict[str, Any], detach: bool, env: tuple[str, ...]) -> Spec:
+    """The configuration, with what only the command line knows. env: more variables. Raises UsageError."""
     process = spec.process
+    if env and process is not None:
+        process = replace(process, env=process.env + env)
+        spec = replace(spec, process=process)
     terminal = process is not None and process.terminal
     if terminal or flags["console-socket"]:
         from pyocirun.cli.terminal import check_terminal
 
         check_terminal(flags, detach=detach, terminal=terminal)
         if process is not None and not detach:
-            from pyocirun.record import replace
             from pyocirun.spawn.terminal import caller_size
             from pyocirun.spec.process import with_terminal
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyocirun import files
 from pyocirun.cli.create import new_container
 from pyocirun.errors import Error
 
@@ -29,7 +30,8 @@ def run(call: Call, session: Session) -> int:
             write_pid_file(call.flags["pid-file"], pid)
         if relay is not None:
             relay.begin()
-        container.start()
+        notify = files.environment("NOTIFY_SOCKET") or None
+        container.start(notify_socket=notify, notify_in_background=signals is not None)
         status = signals.follow(pid, container.kill, container.wait, relay) if signals else 0
         done = True
     finally:

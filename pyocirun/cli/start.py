@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pyocirun import files
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyocirun.cli.main import Session
@@ -9,5 +11,5 @@ if TYPE_CHECKING:
 
 
 def run(call: Call, session: Session) -> int:
-    session.load(call.args[0]).start()
+    session.load(call.args[0]).start(notify_socket=files.environment("NOTIFY_SOCKET") or None)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 
+from pyocirun import files
 from pyocirun.container import state as states
 from pyocirun.container.process import Process, await_end, child, open_process, release
 from pyocirun.errors import CgroupError, Error, StateError
@@ -111,17 +112,35 @@ class Container:
             shown["annotations"] = self.annotations
         return {**shown, "owner": ""}
 
-    def start(self) -> None:
+    def start(self, *, notify_socket: str | None = None, notify_in_background: bool = False) -> None:
         """Let the process of a created container begin; returns when execve(2) has happened.
 
+        notify_socket: address of a service manager's socket (sd_notify(3)), for a container that was created with
+        `notify`: this returns when the process says that it is ready, or has ended. notify_in_background: a thread
+        waits for that.
         Raises StateError if it is not "created", OperationError or HookError for what fails behind the gate. A
         poststart hook that fails stops and deletes the container.
         """
+        notify = None
         with self._locked():
             self._refuse_start()
-            self._open_gate()
+            if notify_socket and files.is_directory(f"{self._path}/{states.NOTIFY}"):
+                from pyocirun.container.notify import Notify
+
+                notify = Notify(self._path, self._warn)
+            try:
+                self._open_gate()
+            except BaseException:
+                if notify is not None:
+                    notify.close()
+                raise
         if self._state.poststart:
             self._run_poststart()
+        if notify is not None and notify_socket and self.init is not None:
+            if notify_in_background:
+                notify.run_in_background(notify_socket, self.init)
+            else:
+                notify.run(notify_socket, self.init)
 
     def exec(
         self,

@@ -46,6 +46,7 @@ class Creation:
         state: states.State,
         console_socket: str | None = None,
         pidfd_socket: str | None = None,
+        notify: bool = False,
     ) -> None:
         self.factory = factory
         self.directory = directory
@@ -55,6 +56,7 @@ class Creation:
         self.plan = plan
         self.state = state
         self.sockets = console_socket, pidfd_socket
+        self.notify = notify
         self.manager: Manager | None = None
         self.launched: Launched | None = None
         self.trees: tuple[int, ...] = ()
@@ -73,6 +75,10 @@ class Creation:
             self._select_cgroup()
             self.directory.save(self.state)
             states.write_file(self.directory.fd, states.CONFIG, config)
+            if self.notify:
+                from pyocirun.container.notify import make_directory
+
+                make_directory(self.directory.fd)
             self._before_clone()
             for name in (states.GATE, states.REPORT):
                 posix.mkfifo(name, 0o600, dir_fd=self.directory.fd)

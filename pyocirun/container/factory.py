@@ -78,6 +78,7 @@ class Factory:
         console_size: tuple[int, int] | None = None,
         console_socket: str | None = None,
         pidfd_socket: str | None = None,
+        notify: bool = False,
         change: Callable[[Spec], Spec] | None = None,
     ) -> Container:
         """A container in the state "created": all is set up, and its process waits for start().
@@ -88,6 +89,7 @@ class Factory:
         terminal: whether the process has one, None: as the configuration says; its master is in `init.terminal`, or is
         sent to console_socket.  console_size: its rows and columns, None: as the configuration says.  pidfd_socket: a
         pidfd of init is sent there.  Both are paths of stream sockets that somebody listens on.
+        notify: it gets a NOTIFY_SOCKET, that Container.start listens on.
         change: gets the configuration, and returns the one to follow; exec takes its process from the first one.
         Raises InvalidID, IDInUse, SpecError, OperationError, HookError, CgroupError; then nothing is left behind.
         """
@@ -98,6 +100,8 @@ class Factory:
         if preserve_fds:
             check_preserved(preserve_fds)
         self._prepare()
+        if notify:
+            change = _with_notify(f"{self.root}/{id}", change)
         if terminal is not None or console_size is not None:
             change = _with_terminal(terminal, console_size, change)
         data, spec, host, request, plan = self._plan(
@@ -111,7 +115,7 @@ class Factory:
         stdio = (0 if stdin is None else stdin, 1 if stdout is None else stdout, 2 if stderr is None else stderr)
         with directory:
             state = self._state(spec, request, host, plan)
-            creation = Creation(self, directory, spec, host, request, plan, state, console_socket, pidfd_socket)
+            creation = Creation(self, directory, spec, host, request, plan, state, console_socket, pidfd_socket, notify)
             return creation.run(data, stdio)
 
     def load(self, id: str) -> Container:
@@ -309,6 +313,13 @@ def behind_gate(plan: Plan, start: int) -> tuple[tuple[int, str, str, int], ...]
         elif isinstance(op, LoadSeccomp):
             found.append((index, "seccomp", "", 0))
     return tuple(found)
+
+
+def _with_notify(directory: str, change: Callable[[Spec], Spec] | None) -> Callable[[Spec], Spec]:
+    """`change`, and after it what with_notify adds."""
+    from pyocirun.container.notify import with_notify
+
+    return lambda spec: with_notify(change(spec) if change is not None else spec, directory)
 
 
 def _with_terminal(

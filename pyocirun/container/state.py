@@ -17,6 +17,8 @@ STATE = "state.json"
 CONFIG = "config.json"
 GATE = "gate"
 REPORT = "report"
+NOTIFY = "notify"
+"""The one directory, of containers that a service manager waits for."""
 ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-")
 
 
@@ -81,7 +83,7 @@ class Directory:
         write_file(self.fd, STATE, to_json(document).encode("utf-8", "surrogateescape"))
 
     def remove(self) -> None:
-        """Remove the directory with all its files; it never has directories."""
+        """Remove the directory with all its files, and what it has of NOTIFY."""
         for name in (STATE, CONFIG, GATE, REPORT):
             try:
                 posix.unlink(name, dir_fd=self.fd)
@@ -91,8 +93,20 @@ class Directory:
             posix.rmdir(self.path)
         except OSError:  # a write was cut short; listing takes a descriptor, which may be what is lacking
             for name in posix.listdir(self.fd):
-                posix.unlink(name, dir_fd=self.fd)
+                if name == NOTIFY:
+                    self._remove_notify()
+                else:
+                    posix.unlink(name, dir_fd=self.fd)
             posix.rmdir(self.path)
+
+    def _remove_notify(self) -> None:
+        fd = posix.open(NOTIFY, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=self.fd)
+        try:
+            for name in posix.listdir(fd):
+                posix.unlink(name, dir_fd=fd)
+        finally:
+            posix.close(fd)
+        posix.rmdir(NOTIFY, dir_fd=self.fd)
 
 
 def check_id(id: str) -> str:
