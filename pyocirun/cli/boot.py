@@ -105,7 +105,7 @@ def _move(old: str, new: str) -> None:
     """
     for _, module in _modules():
         spec = module.__spec__
-        if spec.origin[: len(old)] != old:
+        if spec is None or spec.origin[: len(old)] != old:  # cffi registers its libraries as modules, without a spec
             continue
         spec.origin = module.__file__ = new + spec.origin[len(old) :]
         spec.cached = module.__cached__ = new + spec.cached[len(old) :]

@@ -261,12 +261,19 @@ def _library(path: bytes) -> bytes:
 
 def _loaded_library() -> bytes:
     """The name by which the library of this process was found: libseccomp.so.2, a link to the version in use."""
-    with open("/proc/self/maps", "rb") as maps:
-        for line in maps:
-            directory, _, file = line.rstrip().rpartition(b"/")
-            if file.startswith(b"libseccomp.so."):
-                return b"/" + directory.partition(b"/")[2] + b"/" + b".".join(file.split(b".")[:3])
+    for line in _maps().splitlines():
+        directory, _, file = line.rpartition(b"/")
+        if file.startswith(b"libseccomp.so."):
+            return b"/" + directory.partition(b"/")[2] + b"/" + b".".join(file.split(b".")[:3])
     return b""
+
+
+def _maps() -> bytes:
+    fd = posix.open("/proc/self/maps", files.READ)
+    try:
+        return b"".join(iter(lambda: posix.read(fd, 1 << 16), b""))
+    finally:
+        posix.close(fd)
 
 
 def _digest(data: bytes) -> bytes:
