@@ -164,7 +164,7 @@ int wait_at_gate(struct run *r)
 	for (uint32_t i = 0; i < r->slot_count; i++)
 		if (r->slots[i] != r->gate && r->slots[i] != r->slots[r->plan.header.report_slot] &&
 		    r->slots[i] != r->state_fd && r->slots[i] != r->agent &&
-		    r->slots[i] != r->agent_state)
+		    r->slots[i] != r->agent_state && !serves_later_hook(r, i))
 			sys1(__NR_close, r->slots[i]);
 	if (send_at(r, 0, -1))
 		return -EPIPE;

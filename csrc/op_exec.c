@@ -17,7 +17,9 @@
 #define ACCESS_EFFECTIVE 0x200
 #define MEMFD_CLOEXEC 1
 #define CLOCK_MONOTONIC_ID 1
-#define TAIL_BYTES 2048
+#define TAIL_BYTES 1024
+#define HOOK_FIELDS 7
+#define OUTPUTS 2 /* its standard output and error */
 #define HOOK_SPAWN_FAILED 255
 
 /* 0, -EACCES, -ENOENT and the like: can this be executed with the ids that we have by now? */
@@ -96,9 +98,15 @@ int op_resolve(struct run *r, struct cursor *c)
 	return at(r, STEP_LOOKUP, refused ? refused : -ENOENT);
 }
 
-/* Never returns on success; the caller reports the error. State JSON is the input, both outputs go to one file. */
+/* What a hook prints. The file may be one that others wrote to before: only what comes after `start` is the hook's. */
+struct output {
+	int fd;
+	int64_t start;
+};
+
+/* Never returns on success; the caller reports the error. State JSON is the input. */
 static int become_hook(struct run *r, const char *path, const uint64_t *args, const uint64_t *env,
-		       int output, int dir)
+		       const struct output *outputs, int dir)
 {
 	int input = r->state_fd;
 	int error = sys5(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
@@ -118,10 +126,8 @@ static int become_hook(struct run *r, const char *path, const uint64_t *args, co
 		sys1(__NR_close, 0);
 	else if (!error && input != 0)
 		error = sys3(__NR_dup3, input, 0, 0);
-	if (error >= 0)
-		error = sys3(__NR_dup3, output, 1, 0);
-	if (error >= 0)
-		error = sys3(__NR_dup3, output, 2, 0);
+	for (int i = 0; i < OUTPUTS && error >= 0; i++)
+		error = sys3(__NR_dup3, outputs[i].fd, i + 1, 0);
 	if (error >= 0)
 		error = sys3(NR_CLOSE_RANGE, 3, ~0U, CLOSE_RANGE_CLOEXEC);
 	return error < 0 ? error : sys3(__NR_execve, path, args + 1, env + 1);
@@ -131,7 +137,7 @@ static int become_hook(struct run *r, const char *path, const uint64_t *args, co
  * Starts the hook in a process group of its own. Returns its pid once execve has happened (the pipe closed), or -errno.
  */
 static int start_hook(struct run *r, const char *path, const uint64_t *args, const uint64_t *env,
-		      int output, int dir, int *pidfd)
+		      const struct output *outputs, int dir, int *pidfd)
 {
 	struct k_clone_args clone = { .flags = CLONE_PIDFD,
 				      .pidfd = (uint64_t)(uintptr_t)pidfd,
@@ -144,7 +150,7 @@ static int start_hook(struct run *r, const char *path, const uint64_t *args, con
 		return pid;
 	pid = at(r, STEP_CLONE, sys2(NR_CLONE3, &clone, sizeof(clone)));
 	if (pid == 0) {
-		problem = become_hook(r, path, args, env, output, dir);
+		problem = become_hook(r, path, args, env, outputs, dir);
 		sys3(__NR_write, ends[1], &problem, sizeof(problem));
 		leave(HOOK_SPAWN_FAILED);
 	}
@@ -197,54 +203,111 @@ static int await_hook(int pid, int pidfd, uint64_t timeout_ms, int *status)
 	return timed_out ? -ETIME : result < 0 ? result : 0;
 }
 
-/* The end of what the hook printed travels in the payload of FAILED. */
-static void read_tail(struct run *r, int output)
+static int64_t size_of(int fd)
 {
 	struct stat about;
-	int64_t start;
-	int length;
 
-	if (sys2(__NR_fstat, output, &about))
-		return;
-	start = about.st_size > TAIL_BYTES ? about.st_size - TAIL_BYTES : 0;
-	length = sys4(__NR_pread64, output, r->message.payload, TAIL_BYTES, start);
-	r->tail_length = length > 0 ? (size_t)length : 0;
+	return sys2(__NR_fstat, fd, &about) ? 0 : about.st_size;
 }
 
-/*
- * hook "saauu": path, args, env, timeout in ms (0: none), bits. FAILED carries its wait status in `value`,
- * and -1 there if it could not be started.
- */
-int op_hook(struct run *r, struct cursor *c)
+/* slot: of a file that was asked for; without one, the output is kept in memory while the hook runs. */
+static int open_output(struct run *r, uint64_t slot, struct output *output)
+{
+	int fd = slot != NO_FD ? slot_fd(r, slot)
+			       : at(r, STEP_CREATE,
+				    sys2(__NR_memfd_create, "hook-output", MEMFD_CLOEXEC));
+
+	if (fd < 0)
+		return fd;
+	output->fd = fd;
+	output->start = size_of(fd);
+	return 0;
+}
+
+static uint32_t read_tail(const struct output *output, char *to)
+{
+	int64_t size = size_of(output->fd);
+	int64_t start = size - TAIL_BYTES > output->start ? size - TAIL_BYTES : output->start;
+	int length = sys4(__NR_pread64, output->fd, to, TAIL_BYTES, start);
+
+	return length > 0 ? (uint32_t)length : 0;
+}
+
+/* The ends of what the hook printed travel in the payload of FAILED: the length of the first, both. */
+static void keep_tails(struct run *r, const struct output *outputs)
+{
+	char *payload = r->message.payload;
+	uint32_t first = read_tail(&outputs[0], payload + sizeof(first));
+
+	copy_bytes(payload, &first, sizeof(first));
+	r->tail_length = sizeof(first) + first;
+	r->tail_length += read_tail(&outputs[1], payload + r->tail_length);
+}
+
+static int run_hook(struct run *r, struct cursor *c, const struct output *outputs)
 {
 	const char *path = take_str(c);
 	const uint64_t *args = take_list(c);
 	const uint64_t *env = take_list(c);
 	uint64_t timeout_ms = take_u64(c);
 	uint64_t bits = take_u64(c);
-	auto_fd output = at(r, STEP_CREATE, sys2(__NR_memfd_create, "hook-output", MEMFD_CLOEXEC));
 	int pidfd = -1;
 	int status = 0;
-	int error;
+	int error = at(r, STEP_ACCESS, is_executable(path));
 	int pid;
 
-	r->value = -1;
-	error = output < 0 ? output : at(r, STEP_ACCESS, is_executable(path));
 	if (error)
 		return error;
-	pid = start_hook(r, path, args, env, output, bits & HOOK_IN_ROOT ? r->root : -1, &pidfd);
+	pid = start_hook(r, path, args, env, outputs, bits & HOOK_IN_ROOT ? r->root : -1, &pidfd);
 	if (pid < 0)
 		return pid;
 	error = await_hook(pid, pidfd, timeout_ms, &status);
 	sys1(__NR_close, pidfd);
 	r->value = status;
 	if (error || status)
-		read_tail(r, output);
+		keep_tails(r, outputs);
 	if (error)
 		return at(r, error == -ETIME ? STEP_TIMEOUT : STEP_WAIT, error);
 	if (status)
 		return at(r, STEP_WAIT, -ECHILD);
 	r->value = 0;
+	return 0;
+}
+
+/*
+ * hook "saauuuu": path, args, env, timeout in ms (0: none), bits, slots of files for its output. FAILED carries its wait
+ * status in `value`, and -1 there if it could not be started.
+ */
+int op_hook(struct run *r, struct cursor *c)
+{
+	const uint64_t *slots = c->word + HOOK_FIELDS - OUTPUTS;
+	struct output outputs[OUTPUTS] = { { -1, 0 }, { -1, 0 } };
+	int error = 0;
+
+	r->value = -1;
+	for (int i = 0; i < OUTPUTS && !error; i++)
+		error = open_output(r, slots[i], &outputs[i]);
+	if (!error)
+		error = run_hook(r, c, outputs);
+	for (int i = 0; i < OUTPUTS; i++)
+		if (slots[i] == NO_FD)
+			close_fd(&outputs[i].fd);
+	return error;
+}
+
+/* Whether a hook behind the operation that runs now prints to what is in this slot. */
+int serves_later_hook(const struct run *r, uint32_t slot)
+{
+	const struct plan_op *end = r->plan.ops + r->plan.header.op_count;
+
+	for (const struct plan_op *op = r->op + 1; op < end; op++) {
+		const uint64_t *fields =
+			(const uint64_t *)(const void *)(r->plan.base + op->fields);
+
+		for (int i = HOOK_FIELDS - OUTPUTS; op->code == OP_HOOK && i < HOOK_FIELDS; i++)
+			if (fields[i] == slot)
+				return 1;
+	}
 	return 0;
 }
 

@@ -110,7 +110,7 @@ int op_sync(struct run *r, struct cursor *c)
 	return error;
 }
 
-static int slot_fd(struct run *r, uint64_t slot)
+int slot_fd(struct run *r, uint64_t slot)
 {
 	if (slot >= r->slot_count)
 		return at(r, STEP_PROTOCOL, -EPROTO);

@@ -70,7 +70,7 @@
 	OP(CWD, cwd, "su")                          \
 	OP(RLIMIT, rlimit, "uuu")                   \
 	OP(RESOLVE, resolve, "ss")                  \
-	OP(HOOK, hook, "saauu")                     \
+	OP(HOOK, hook, "saauuuu")                   \
 	OP(EXEC, exec, "aa")                        \
 	OP(FINISH, finish, "")                      \
 	OP(AFFINITY, affinity, "nu")                \

@@ -104,6 +104,10 @@ int is_null_device(int fd);
 /* op_ns.c */
 int forget_parent_death(void);
 int watch_parent_death(const struct run *r);
+int slot_fd(struct run *r, uint64_t slot);
+
+/* op_exec.c */
+int serves_later_hook(const struct run *r, uint32_t slot);
 
 /* op_process.c */
 int raise_capability(unsigned int number);

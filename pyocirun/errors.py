@@ -96,12 +96,18 @@ class OperationError(Error):
 
 
 class HookError(Error):
-    """A hook failed. hook: its kind and index.  status: wait status, -1 if it never ran.  stderr: tail of output."""
+    """A hook failed. hook: its kind and index.  status: wait status, -1 if it never ran.
 
-    def __init__(self, message: str, *, hook: str = "", status: int = -1, stderr: str = "", path: str = "") -> None:
+    stdout, stderr: the end of what it printed.
+    """
+
+    def __init__(
+        self, message: str, *, hook: str = "", status: int = -1, stdout: str = "", stderr: str = "", path: str = ""
+    ) -> None:
         super().__init__(message, path=path, step=hook)
         self.hook = hook
         self.status = status
+        self.stdout = stdout
         self.stderr = stderr
 
 

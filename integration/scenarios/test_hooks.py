@@ -282,6 +282,88 @@ def test_poststop_hooks_find_no_process_any_more(runtime: Runtime, bundle: Bundl
     assert "cgroup.procs" not in (notes / "left").read_text()
 
 
+@only("pyocirun")
+def test_the_two_outputs_are_told_apart(runtime: Runtime, bundle: Bundle) -> None:
+    _script(bundle, "createRuntime", "echo one; echo two >&2; exit 3")
+
+    runtime.create(bundle).fails("error running createRuntime hook #0: exit status 3, stdout: one, stderr: two")
+
+
+@only("pyocirun")
+@pytest.mark.parametrize("kind", ["createRuntime", "createContainer"])
+def test_only_the_end_of_long_outputs_is_told(runtime: Runtime, bundle: Bundle, kind: str) -> None:
+    write = "i=0; while [ $i -lt 9999 ]; do echo $i; i=$((i+1)); done"
+    _script(bundle, kind, f"{write}; echo end-1; ({write}; echo end-2) >&2; exit 3")
+
+    error = runtime.create(bundle).fails("end-1, stderr: ", "end-2").error
+
+    assert len(error) < 2500
+
+
+@only("pyocirun")
+def test_start_names_the_hook_that_failed(runtime: Runtime, bundle: Bundle) -> None:
+    _script(bundle, "startContainer", "true")
+    _script(bundle, "startContainer", "echo reason >&2; exit 3")
+    id = runtime.created(bundle)
+
+    runtime.start(id).fails("error running startContainer hook #1: exit status 3, stdout: , stderr: reason")
+
+
+# ---- output to files -----------------------------------------------------------------------------
+
+
+@only("pyocirun")
+def test_the_output_of_all_hooks_goes_to_the_files_that_annotations_name(
+    runtime: Runtime, bundle: Bundle, place: Path
+) -> None:
+    out, err = place / "out", place / "err"
+    out.write_text("before\n")
+    bundle.config["annotations"] = {"run.oci.hooks.stdout": str(out), "run.oci.hooks.stderr": str(err)}
+    for kind in KINDS:
+        for number in (1, 2):
+            _script(bundle, kind, f"echo {kind}{number}; echo {kind}{number}-err >&2")
+
+    _whole_life(runtime, bundle)
+
+    wanted = [f"{kind}{number}" for kind in KINDS for number in (1, 2)]
+    assert out.read_text().split() == ["before", *wanted]
+    assert err.read_text().split() == [f"{line}-err" for line in wanted]
+
+
+@only("pyocirun")
+def test_one_file_takes_both_outputs_and_the_error_tells_what_the_hook_wrote(
+    runtime: Runtime, bundle: Bundle, place: Path
+) -> None:
+    file = place / "both"
+    file.write_text("of another\n")
+    bundle.config["annotations"] = {"run.oci.hooks.stdout": str(file), "run.oci.hooks.stderr": str(file)}
+    _script(bundle, "createContainer", "echo one; echo two >&2; exit 3")
+
+    error = runtime.create(bundle).fails("one\ntwo").error
+
+    assert file.read_text() == "of another\none\ntwo\n"
+    assert "of another" not in error
+
+
+@only("pyocirun")
+@pytest.mark.parametrize("name", ["run.oci.hooks.stdout", "run.oci.hooks.stderr"])
+def test_a_file_for_output_must_have_an_absolute_path(runtime: Runtime, bundle: Bundle, name: str) -> None:
+    bundle.config["annotations"] = {name: "relative"}
+    _script(bundle, "poststop", "true")
+
+    runtime.create(bundle).fails(name, "absolute")
+    assert runtime.traces() == []
+
+
+@only("pyocirun")
+def test_a_file_for_output_that_cannot_be_made_fails_create(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    bundle.config["annotations"] = {"run.oci.hooks.stdout": str(place / "missing/file")}
+    _script(bundle, "createContainer", "true")
+
+    runtime.create(bundle).fails("missing/file")
+    assert runtime.traces() == []
+
+
 # ---- timeout -------------------------------------------------------------------------------------
 
 

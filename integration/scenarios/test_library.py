@@ -33,7 +33,7 @@ from integration.harness import (
     requires,
     wait_for_orphan,
 )
-from pyocirun import Container, ContainerNotExist, Error, Factory, IDInUse, InvalidID, SpecError, StateError
+from pyocirun import Container, ContainerNotExist, Error, Factory, HookError, IDInUse, InvalidID, SpecError, StateError
 
 pytestmark = [requires("root", "cgroup1", "busybox"), only("pyocirun")]
 
@@ -991,3 +991,89 @@ def test_the_public_face_is_typed(place: Path) -> None:
 
     assert result.returncode == 0, result.stdout + result.stderr
     assert (Path(pyocirun.__path__[0]) / "py.typed").exists()
+
+
+# ---- functions as hooks --------------------------------------------------------------------------
+
+
+def test_functions_are_hooks(box: Box) -> None:
+    seen: list[tuple[str, object, int]] = []
+    kinds = ("prestart", "createRuntime", "poststart", "poststop")
+    hooks = {kind: [lambda state, kind=kind: seen.append((kind, state["status"], os.getpid()))] for kind in kinds}
+
+    container = box.running(hooks=hooks)
+    container.delete(force=True)
+
+    statuses = ("creating", "creating", "running", "stopped")
+    assert seen == [(kind, status, os.getpid()) for kind, status in zip(kinds, statuses, strict=True)]
+
+
+def test_functions_come_after_the_hooks_of_the_configuration(box: Box) -> None:
+    file = box.bundle.path / "order"
+    box.bundle.hook("createRuntime", "/bin/sh", "-c", f"echo program >> {file}")
+
+    def function(state: dict[str, object]) -> None:
+        file.write_text(file.read_text() + "function\n")
+
+    box.create("/bin/true", hooks={"createRuntime": [function, function]})
+
+    assert file.read_text().split() == ["program", "function", "function"]
+
+
+def test_a_function_gets_the_state_of_a_process_in_its_namespaces(box: Box) -> None:
+    seen: dict[str, Any] = {}
+
+    def function(state: dict[str, object]) -> None:
+        seen.update(state, ns=os.readlink(f"/proc/{state['pid']}/ns/uts"))
+
+    container = box.create("/bin/true", hooks={"createRuntime": [function]})
+
+    assert (seen["id"], seen["pid"], seen["bundle"]) == (container.id, container.pid, str(box.bundle.path))
+    assert seen["ns"] != os.readlink("/proc/self/ns/uts")
+
+
+def test_a_function_that_raises_fails_create_and_leaves_nothing(box: Box) -> None:
+    stopped: list[object] = []
+
+    def function(state: dict[str, object]) -> None:
+        raise ValueError("no such device")
+
+    with pytest.raises(HookError, match="error running createRuntime hook #0: ValueError: no such device") as caught:
+        box.create("/bin/true", hooks={"createRuntime": [function], "poststop": [stopped.append]})
+
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert len(stopped) == 1
+    assert os.listdir(box.root) == []
+
+
+def test_a_poststart_function_that_raises_stops_the_container(box: Box) -> None:
+    def function(state: dict[str, object]) -> None:
+        raise RuntimeError
+
+    container = box.create("/bin/sleep", "60", hooks={"poststart": [function]})
+
+    with pytest.raises(HookError, match="poststart hook #0"):
+        container.start()
+
+    assert os.listdir(box.root) == []
+
+
+def test_a_poststop_function_that_raises_is_a_warning(box: Box) -> None:
+    called: list[object] = []
+
+    def function(state: dict[str, object]) -> None:
+        raise RuntimeError("late")
+
+    container = box.running(hooks={"poststop": [function, called.append]})
+    container.delete(force=True)
+
+    assert len(called) == 1
+    assert any("poststop hook #0: RuntimeError: late" in warning for warning in box.warnings)
+
+
+@pytest.mark.parametrize("kind", ["createContainer", "startContainer", "never"])
+def test_a_function_cannot_run_in_a_container(box: Box, kind: str) -> None:
+    with pytest.raises(Error, match=f"a function cannot be a {kind} hook"):
+        box.create("/bin/true", hooks={kind: [print]})
+
+    assert not box.root.exists() or os.listdir(box.root) == []

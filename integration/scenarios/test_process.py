@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +166,44 @@ def test_no_groups_of_the_runtime_stay(runtime: Runtime, bundle: Bundle) -> None
     bundle.process["user"] = {"uid": 1000, "gid": 1000}
 
     assert set(runtime.run(bundle).report["groups"]) <= {1000}
+
+
+@pytest.fixture
+def groups() -> Iterator[list[int]]:
+    """The runtime is started with these groups."""
+    before, wanted = os.getgroups(), [4001, 4002]
+    os.setgroups(wanted)
+    yield wanted
+    os.setgroups(before)
+
+
+@only("pyocirun")
+def test_an_annotation_keeps_the_groups_of_the_caller(runtime: Runtime, bundle: Bundle, groups: list[int]) -> None:
+    bundle.config["annotations"] = {"run.oci.keep_original_groups": "1"}
+    bundle.process["user"] = {"uid": 1000, "gid": 2000, "additionalGids": [5]}
+
+    result = runtime.run(bundle)
+
+    assert result.report["groups"] == groups
+    assert any(line["level"] == "warning" and "additionalGids" in line["msg"] for line in result.log)
+
+
+@only("pyocirun")
+def test_exec_keeps_the_groups_of_its_caller_by_the_same_annotation(
+    runtime: Runtime, bundle: Bundle, groups: list[int]
+) -> None:
+    bundle.config["annotations"] = {"run.oci.keep_original_groups": "1"}
+    id = runtime.running(bundle)
+
+    assert json.loads(runtime.exec(id, "report").ok().stdout)["groups"] == groups
+
+
+@pytest.mark.usefixtures("groups")
+@pytest.mark.parametrize("value", ["0", "", "true"])
+def test_any_other_value_of_the_annotation_keeps_none(runtime: Runtime, bundle: Bundle, value: str) -> None:
+    bundle.config["annotations"] = {"run.oci.keep_original_groups": value}
+
+    assert set(runtime.run(bundle).report["groups"]) <= {0}
 
 
 @pytest.mark.parametrize(("umask", "expected"), [(None, 0o022), (0o077, 0o077), (0, 0)])
@@ -385,6 +425,38 @@ def test_the_keyring_of_the_runtime_can_be_kept(runtime: Runtime, bundle: Bundle
     id = runtime.new_id()
 
     assert runtime.run(bundle, "--no-new-keyring", id=id).report["keyring"] != f"_ses.{id}"
+
+
+# ---- what is absent is not what is zero ---------------------------------------------------------
+
+
+@requires("cgroup1")
+@pytest.mark.parametrize("pids", [{}, {"limit": None}])
+def test_a_limit_of_processes_that_is_absent_is_none(runtime: Runtime, bundle: Bundle, pids: dict[str, None]) -> None:
+    bundle.linux["resources"] = {"pids": pids} if pids else {}
+    id = runtime.running(bundle)
+
+    assert Path(f"/sys/fs/cgroup/pids/{id}/pids.max").read_text().strip() == "max"
+
+
+def test_oom_score_adj_of_null_is_left_alone(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.process["oomScoreAdj"] = None
+    own = Path("/proc/self/oom_score_adj").read_text().strip()
+
+    assert runtime.run(bundle).report["oom_score_adj"] == own
+
+
+@pytest.mark.parametrize("limits", [None, []])
+def test_no_limits_are_no_limits_of_zero(runtime: Runtime, bundle: Bundle, limits: list[Any] | None) -> None:
+    bundle.process["rlimits"] = limits
+
+    assert tuple(runtime.run(bundle).report["rlimits"]["RLIMIT_NOFILE"]) == resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+def test_a_root_that_is_not_said_to_be_read_only_is_not(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.config["root"]["readonly"] = None
+
+    assert runtime.run(bundle.args("write", "/made", "x")).stdout.strip() == "ok"
 
 
 @only("pyocirun")

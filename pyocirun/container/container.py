@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyocirun.cgroup.manager import Manager
     from pyocirun.cgroup.stats import Stats
     from pyocirun.container.events import Events
+    from pyocirun.container.hooks import Function
     from pyocirun.container.state import Directory, State
     from pyocirun.spec.config import Spec
     from pyocirun.spec.hooks import Hook
@@ -33,7 +34,15 @@ class Container:
     configuration.  init: its first process, a child of ours if we created it; None if it was loaded and has ended.
     """
 
-    def __init__(self, root: str, state: State, init: Process | None, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        root: str,
+        state: State,
+        init: Process | None,
+        warn: Callable[[str], None],
+        functions: dict[str, tuple[Function, ...]] | None = None,
+    ) -> None:
+        self._functions = functions or {}
         self._root = root
         self._state = state
         self._warn = warn
@@ -134,7 +143,7 @@ class Container:
                 if notify is not None:
                     notify.close()
                 raise
-        if self._state.poststart:
+        if self._state.poststart or self._functions.get("poststart"):
             self._run_poststart()
         if notify is not None and notify_socket and self.init is not None:
             if notify_in_background:
@@ -305,11 +314,13 @@ class Container:
                 text = f"cannot delete container {self.id} that is not stopped: {status}"
                 raise StateError(text, id=self.id, status=status)
             hooks = self._hooks("poststop") if self._state.poststop else ()
+            functions = self._functions.get("poststop", ())
             self.destroy_locked(directory)
-        if hooks:
+        if hooks or functions:
             from pyocirun.container.hooks import run_all_hooks
 
-            run_all_hooks("poststop", hooks, self.hook_state("stopped"), self._warn)
+            annotations = self._state.annotations
+            run_all_hooks("poststop", hooks, functions, self.hook_state("stopped"), annotations, self._warn)
 
     def processes(self) -> list[int]:
         """The pids of all processes of the container, in all its cgroups, ascending."""
@@ -438,7 +449,9 @@ class Container:
         from pyocirun.container.hooks import run_hooks
 
         try:
-            run_hooks("poststart", self._hooks("poststart"), self.hook_state("running"), self._warn)
+            hooks = self._hooks("poststart") if self._state.poststart else ()
+            functions = self._functions.get("poststart", ())
+            run_hooks("poststart", hooks, functions, self.hook_state("running"), self._state.annotations, self._warn)
         except Error:
             self.delete(force=True)
             raise

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from pyocirun.cgroup.manager import Manager
     from pyocirun.container.factory import Factory
+    from pyocirun.container.hooks import Function
     from pyocirun.container.net import Mover
     from pyocirun.linux.host import Host
     from pyocirun.plan.build import Request
@@ -44,6 +45,7 @@ class Creation:
         request: Request,
         plan: ops.Plan,
         state: states.State,
+        functions: dict[str, tuple[Function, ...]],
         console_socket: str | None = None,
         pidfd_socket: str | None = None,
         notify: bool = False,
@@ -57,6 +59,7 @@ class Creation:
         self.state = state
         self.sockets = console_socket, pidfd_socket
         self.notify = notify
+        self.functions = functions
         self.manager: Manager | None = None
         self.launched: Launched | None = None
         self.trees: tuple[int, ...] = ()
@@ -95,7 +98,7 @@ class Creation:
                 self.mover.close()
         init = Process(launched.pid, launched.pidfd, master)
         adopt(self.directory.path, init)
-        return Container(self.factory.root, self.state, init, self.factory.warn)
+        return Container(self.factory.root, self.state, init, self.factory.warn, self.functions)
 
     def _compile_filter(self) -> None:
         if self.spec.linux.seccomp is not None:
@@ -195,6 +198,8 @@ class Creation:
         if slot.kind in ("gate", "report"):
             # For reading and writing: see wait_at_gate in csrc/msg.c.
             return posix.open(slot.kind, posix.O_RDWR | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=self.directory.fd)
+        if slot.kind == "output":
+            return effects.open_output(slot.path)
         if slot.kind == "cgroup":
             return effects.open_tasks(slot.path, lenient=self._may_lack(slot.path))
         return open_namespace(slot.path, self._type_of(slot))
@@ -258,9 +263,9 @@ class Creation:
     def _run_hooks(self, op: ops.RunHooks, launched: Launched) -> None:
         from pyocirun.container.hooks import run_hooks
 
-        assert self.spec.hooks is not None
-        hooks = self.spec.hooks.prestart if op.kind == "prestart" else self.spec.hooks.create_runtime
-        run_hooks(op.kind, hooks, self._hook_state("creating"), self.factory.warn)
+        hooks = getattr(self.spec.hooks, "prestart" if op.kind == "prestart" else "create_runtime", ())
+        functions = self.functions.get(op.kind, ())
+        run_hooks(op.kind, hooks, functions, self._hook_state("creating"), self.state.annotations, self.factory.warn)
 
     def _open_sources(self, op: ops.OpenSources, launched: Launched) -> None:
         from pyocirun.spawn.sources import open_trees
@@ -339,7 +344,7 @@ class Creation:
             posix.close(fd)
         ran = self.launched is not None
         steps = [self._give_devices_back, self._kill, self._remove_cgroup, self.directory.remove]
-        if ran and self.spec.hooks is not None and self.spec.hooks.poststop:
+        if ran and (self.state.poststop or self.functions.get("poststop")):
             steps.append(self._run_poststop)
         for step in steps:
             try:
@@ -359,9 +364,10 @@ class Creation:
     def _run_poststop(self) -> None:
         from pyocirun.container.hooks import run_all_hooks
 
-        assert self.spec.hooks is not None
+        hooks = getattr(self.spec.hooks, "poststop", ())
+        functions = self.functions.get("poststop", ())
         state = Container(self.factory.root, self.state, None, self.factory.warn).hook_state("stopped")
-        run_all_hooks("poststop", self.spec.hooks.poststop, state, self.factory.warn)
+        run_all_hooks("poststop", hooks, functions, state, self.state.annotations, self.factory.warn)
 
 
 def open_namespace(path: str, type: str) -> int:

@@ -13,9 +13,10 @@ from pyocirun.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from pyocirun.container.hooks import Function
     from pyocirun.container.inspection import Inspection
     from pyocirun.linux.host import Host
     from pyocirun.plan.build import Request
@@ -80,6 +81,7 @@ class Factory:
         pidfd_socket: str | None = None,
         notify: bool = False,
         change: Callable[[Spec], Spec] | None = None,
+        hooks: Mapping[str, Sequence[Function]] | None = None,
     ) -> Container:
         """A container in the state "created": all is set up, and its process waits for start().
 
@@ -91,6 +93,8 @@ class Factory:
         pidfd of init is sent there.  Both are paths of stream sockets that somebody listens on.
         notify: it gets a NOTIFY_SOCKET, that Container.start listens on.
         change: gets the configuration, and returns the one to follow; exec takes its process from the first one.
+        hooks: functions by kind (prestart, createRuntime, poststart, poststop), called with the state after the hooks
+        of the configuration; those of the last two belong to the Container that is returned, and to no other.
         Raises InvalidID, IDInUse, SpecError, OperationError, HookError, CgroupError; then nothing is left behind.
         """
         from pyocirun.container.creation import Creation
@@ -104,8 +108,9 @@ class Factory:
             change = _with_notify(f"{self.root}/{id}", change)
         if terminal is not None or console_size is not None:
             change = _with_terminal(terminal, console_size, change)
+        functions = _functions(hooks)
         data, spec, host, request, plan = self._plan(
-            id, bundle, config, None, preserve_fds, no_pivot, no_new_keyring, change
+            id, bundle, config, None, preserve_fds, no_pivot, no_new_keyring, change, functions
         )
         if not files.is_directory(request.rootfs):
             raise rootfs_missing(request.rootfs)
@@ -115,7 +120,9 @@ class Factory:
         stdio = (0 if stdin is None else stdin, 1 if stdout is None else stdout, 2 if stderr is None else stderr)
         with directory:
             state = self._state(spec, request, host, plan)
-            creation = Creation(self, directory, spec, host, request, plan, state, console_socket, pidfd_socket, notify)
+            creation = Creation(
+                self, directory, spec, host, request, plan, state, functions, console_socket, pidfd_socket, notify
+            )
             return creation.run(data, stdio)
 
     def load(self, id: str) -> Container:
@@ -229,6 +236,7 @@ class Factory:
         no_pivot: bool,
         no_new_keyring: bool,
         change: Callable[[Spec], Spec] | None = None,
+        functions: dict[str, tuple[Function, ...]] | None = None,
     ) -> tuple[bytes, Spec, Host, Request, Plan]:
         from pyocirun.plan.build import Request, build
         from pyocirun.spawn.probe import namespace_inode, probe
@@ -253,6 +261,7 @@ class Factory:
             no_pivot,
             no_new_keyring,
             tuple((space.type, namespace_inode(space.path)) for space in spec.linux.namespaces if space.path),
+            tuple((kind, len(wanted)) for kind, wanted in (functions or {}).items()),
         )
         return data, spec, host, request, build(spec, host, request)
 
@@ -335,6 +344,14 @@ def _with_terminal(
         return replace(spec, process=with_terminal(spec.process, terminal, size))
 
     return both
+
+
+def _functions(hooks: Mapping[str, Sequence[Function]] | None) -> dict[str, tuple[Function, ...]]:
+    if not hooks:
+        return {}
+    from pyocirun.container.hooks import check_functions
+
+    return check_functions(hooks)
 
 
 def rootfs_missing(path: str) -> Error:

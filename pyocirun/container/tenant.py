@@ -11,6 +11,7 @@ from pyocirun.linux.namespaces import FILES, FLAGS
 from pyocirun.plan import ops, tenant
 from pyocirun.plan.encode import encode
 from pyocirun.plan.namespaces import is_unified
+from pyocirun.plan.process import keeps_groups
 from pyocirun.record import replace
 from pyocirun.spawn import effects
 from pyocirun.spawn.launch import launch
@@ -97,7 +98,7 @@ def start(
         cgroups=cgroups,
         cgroup_required=is_unified(cgroups),
         preserve_fds=preserve_fds,
-        keep_groups=_setgroups_denied(init.pid),
+        keep_groups=keeps_groups(container.annotations) or _setgroups_denied(init.pid),
     )
     if linux.seccomp is not None:
         from pyocirun.spawn.seccomp import with_program

@@ -17,6 +17,7 @@ class Request(Record):
 
     rootfs: absolute host path.  bundle: absolute, sources of binds are relative to it.
     cgroup_paths: (controller, directory), () for none.  joined: (type, inode) of namespaces that are joined by path.
+    callables: (kind, how many) of hooks that are functions of the caller.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Request(Record):
     no_pivot: bool = False
     no_new_keyring: bool = False
     joined: tuple[tuple[str, int], ...] = ()
+    callables: tuple[tuple[str, int], ...] = ()
 
 
 def build(spec: Spec, host: Host, request: Request) -> ops.Plan:
@@ -37,6 +39,8 @@ def build(spec: Spec, host: Host, request: Request) -> ops.Plan:
     refuse_unsupported(spec)
     namespaces.refuse_unmapped(spec, host)
     _refuse_absent_modules(spec, host)
+    if spec.hooks is not None:
+        _refuse_relative_outputs(spec.annotations)
     stages = namespaces.stages(spec, host)
     plan = [
         *cgroup(spec, host, request),
@@ -142,15 +146,17 @@ def terminal(spec: Spec, *, console: bool) -> list[ops.Op]:
 def runtime_hooks(spec: Spec, request: Request) -> list[ops.Op]:
     """prestart and createRuntime in the runtime's namespaces, then createContainer in the container's; no pivot yet."""
     hooks = spec.hooks
-    if hooks is None:
+    if hooks is None and not request.callables:
         return []
+    counts = dict(request.callables)
     plan: list[ops.Op] = []
-    for kind, wanted in (("prestart", hooks.prestart), ("createRuntime", hooks.create_runtime)):
-        if wanted:
-            plan.append(ops.RunHooks(kind, len(wanted)))
+    for kind, field in (("prestart", "prestart"), ("createRuntime", "create_runtime")):
+        count = len(getattr(hooks, field, ())) + counts.get(kind, 0)
+        if count:
+            plan.append(ops.RunHooks(kind, count))
     if plan:
         plan = [*_into_unified(spec, request), *plan, ops.Sync("hooks:createRuntime")]
-    if hooks.create_container:
+    if hooks is not None and hooks.create_container:
         plan += [ops.Sync("hooks:createContainer"), *container_hooks("createContainer", spec)]
     return plan
 
@@ -161,7 +167,7 @@ def container_hooks(kind: str, spec: Spec) -> list[ops.Op]:
     if hooks is None:
         return []
     wanted = hooks.create_container if kind == "createContainer" else hooks.start_container
-    return [*ops.run_hooks(kind, wanted)]
+    return [*ops.run_hooks(kind, wanted, spec.annotations)]
 
 
 def sysctls(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
@@ -234,11 +240,19 @@ def _join_at_last(spec: Spec, request: Request) -> list[ops.Op]:
     return unified.at_last(spec, request)
 
 
+def _refuse_relative_outputs(annotations: dict[str, str]) -> None:
+    for name in ops.HOOK_OUTPUTS:
+        if not annotations.get(name, "/").startswith("/"):
+            pointer = f"/annotations/{name}"
+            raise SpecError(f"{pointer}: the path of a file for the output of hooks must be absolute", pointer=pointer)
+
+
 def _identity(spec: Spec, host: Host) -> list[ops.Op]:
     from pyocirun.plan import process
 
     assert spec.process is not None
-    return process.identity(spec.process, spec.linux, keep_groups=namespaces.setgroups_denied(spec, host))
+    keep_groups = namespaces.setgroups_denied(spec, host) or process.keeps_groups(spec.annotations)
+    return process.identity(spec.process, spec.linux, keep_groups=keep_groups)
 
 
 def _environment(spec: Spec) -> tuple[str, ...]:

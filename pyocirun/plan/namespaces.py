@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyocirun.errors import SpecError
 from pyocirun.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWNS, CLONE_NEWTIME, CLONE_NEWUSER, FLAGS
 from pyocirun.plan import ops
+from pyocirun.plan.process import keeps_groups
 from pyocirun.record import Record, replace
 
 TYPE_CHECKING = False
@@ -118,7 +119,8 @@ def time_offsets(spec: Spec) -> list[ops.Op]:
 
 def _become_root(spec: Spec, host: Host) -> ops.Op:
     user = spec.linux.namespace("user")
-    return ops.BecomeRoot(setgroups_denied(spec, host), joined=user is not None and user.path is not None)
+    keep_groups = setgroups_denied(spec, host) or keeps_groups(spec.annotations)
+    return ops.BecomeRoot(keep_groups, joined=user is not None and user.path is not None)
 
 
 def is_unified(paths: tuple[tuple[str, str], ...]) -> bool:
@@ -193,7 +195,7 @@ def refuse_unmapped(spec: Spec, host: Host) -> None:
     if spec.process is None:
         return
     ids = spec.process.user
-    if ids.additional_gids and setgroups_denied(spec, host):
+    if ids.additional_gids and setgroups_denied(spec, host) and not keeps_groups(spec.annotations):
         pointer = "/process/user/additionalGids"
         text = "cannot set any additional groups in a rootless container"
         raise SpecError(f"{pointer}: {text}", pointer=pointer)

@@ -92,7 +92,7 @@ WIRE: tuple[tuple[str, str], ...] = (
     ("cwd", "su"),
     ("rlimit", "uuu"),
     ("resolve", "ss"),
-    ("hook", "saauu"),
+    ("hook", "saauuuu"),
     ("exec", "aa"),
     ("finish", ""),
     ("affinity", "nu"),
@@ -140,10 +140,10 @@ class Idmap(Record):
 class Slot(Record):
     """A descriptor that nsexec needs: what it is of, and when it gets it.
 
-    kind: "gate", "report", "stamps"; "pidfd", "root": of init; "cgroup": path is the file of a cgroup that takes
-    processes; "namespace": path is a namespace file; "tree": a detached copy of the mount tree at path, which serves
-    one mount only: user says which.  late: it comes with the GO of `Sync("sources")`, else at launch.
-    idmap: its files have owners by the maps of a user namespace; None: by none.
+    kind: "gate", "report", "stamps"; "output": path is a file that hooks print to; "pidfd", "root": of init; "cgroup":
+    path is the file of a cgroup that takes processes; "namespace": path is a namespace file; "tree": a detached copy of
+    the mount tree at path, which serves one mount only: user says which.  late: it comes with the GO of
+    `Sync("sources")`, else at launch.  idmap: its files have owners by the maps of a user namespace; None: by none.
     """
 
     kind: str
@@ -994,7 +994,10 @@ class Resolve(Op):
 
 
 class RunHook(Op):
-    """Run one hook from nsexec. timeout: in seconds, None is none.  args: with args[0]."""
+    """Run one hook from nsexec. timeout: in seconds, None is none.  args: with args[0].
+
+    stdout, stderr: files of the host that its output is appended to, "" for none: then an error tells its end.
+    """
 
     wire = "hook"
     kind: str
@@ -1003,19 +1006,30 @@ class RunHook(Op):
     args: tuple[str, ...]
     env: tuple[str, ...]
     timeout: int | None = None
+    stdout: str = ""
+    stderr: str = ""
 
     def describe(self) -> str:
         return f"run {self.kind} hook #{self.index} {self.path}"
 
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
         in_root = HOOK_IN_ROOT if self.kind == "createContainer" else 0
-        return (self.path, self.args, self.env, min((self.timeout or 0) * 1000, LONGEST_MS), in_root)
+        outputs = [slots[Slot("output", path)] if path else NO_SLOT for path in (self.stdout, self.stderr)]
+        return (self.path, self.args, self.env, min((self.timeout or 0) * 1000, LONGEST_MS), in_root, *outputs)
+
+    def slots(self) -> tuple[Slot, ...]:
+        return tuple([Slot("output", path) for path in (self.stdout, self.stderr) if path])
 
 
-def run_hooks(kind: str, hooks: Sequence[Hook]) -> list[RunHook]:
+HOOK_OUTPUTS = ("run.oci.hooks.stdout", "run.oci.hooks.stderr")
+"""Annotations that name files of the host which the output of all hooks is appended to."""
+
+
+def run_hooks(kind: str, hooks: Sequence[Hook], annotations: dict[str, str]) -> list[RunHook]:
     """The operations that run hooks of one kind. Without args a hook gets its path as args[0]."""
+    outputs = [annotations.get(name, "") for name in HOOK_OUTPUTS]
     return [
-        RunHook(kind, index, hook.path, hook.args or (hook.path,), hook.env, hook.timeout)
+        RunHook(kind, index, hook.path, hook.args or (hook.path,), hook.env, hook.timeout, *outputs)
         for index, hook in enumerate(hooks)
     ]
 

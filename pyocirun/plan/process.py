@@ -97,6 +97,14 @@ def search_path(process: Process) -> str:
     return ""
 
 
+def keeps_groups(annotations: dict[str, str]) -> bool:
+    """Whether the supplementary groups of the runtime's caller stay, as `podman run --group-add keep-groups` asks.
+
+    Whoever runs a rootless container may reach files by them that no id of the user namespace stands for.
+    """
+    return annotations.get("run.oci.keep_original_groups") == "1"
+
+
 def warnings(spec: Spec) -> list[str]:
     """What the configuration asks for that is passed over, and what it leaves to chance: worth a line, no failure."""
     texts: list[str] = []
@@ -106,6 +114,8 @@ def warnings(spec: Spec) -> list[str]:
         texts += [f"unknown capability {name} is ignored" for name in dict.fromkeys(mask(named)[1])]
     elif spec.process is not None:
         texts.append("/process/capabilities is absent: the process keeps the capabilities of the runtime")
+    if spec.process is not None and spec.process.user.additional_gids and keeps_groups(spec.annotations):
+        texts.append("/process/user/additionalGids is ignored: run.oci.keep_original_groups keeps the caller's groups")
     if spec.linux.personality is not None:
         texts += [f"personality flag {flag} is ignored: none is known" for flag in spec.linux.personality.flags]
     return texts

@@ -71,6 +71,16 @@ def open_tasks(path: str, *, lenient: bool = False) -> int:
         raise CgroupError(text, path=path, errno=error.errno or 0) from error
 
 
+def open_output(path: str) -> int:
+    """A descriptor of a file that hooks print to, made if it is missing. Raises OperationError."""
+    flags = posix.O_RDWR | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOCTTY
+    try:
+        return posix.open(path, flags, 0o600)
+    except OSError as error:
+        text = f"cannot open {path} for the output of hooks: {error.strerror}"
+        raise OperationError(text, errno=error.errno or 0, path=path, step="open") from error
+
+
 def home(fd: int, uid: int) -> Answer:
     """HOME of `uid` by the container's /etc/passwd, "/" if it does not say. fd: the file, -1 if there is none.
 

@@ -76,9 +76,10 @@ _FILTER_HINTS = {
 
 
 def hook_error(op: ops.RunHook, message: Message) -> HookError:
-    """A hook that failed, could not be started or took too long. Its output's end is in the payload."""
+    """A hook that failed, could not be started or took too long. The ends of its output are in the payload."""
     name = f"{op.kind} hook #{op.index}"
-    tail = message.payload.decode("utf-8", "replace")
+    first = 4 + int.from_bytes(message.payload[:4], "little")
+    stdout, stderr = (part.decode("utf-8", "replace") for part in (message.payload[4:first], message.payload[first:]))
     if message.error == errno.ETIME:
         why = f"hook ran past specified timeout of {float(op.timeout or 0):.1f}s"
     elif message.value < 0:
@@ -89,8 +90,8 @@ def hook_error(op: ops.RunHook, message: Message) -> HookError:
         why = f"exit status {message.value >> 8}"
     text = f"error running {name}: {why}"
     if message.value >= 0:
-        text += f", stdout and stderr: {tail.strip()}"
-    return HookError(text, hook=name, status=message.value, stderr=tail, path=op.path)
+        text += f", stdout: {stdout.strip()}, stderr: {stderr.strip()}"
+    return HookError(text, hook=name, status=message.value, stdout=stdout, stderr=stderr, path=op.path)
 
 
 def words(number: int) -> str:

@@ -81,10 +81,11 @@ def _failure(state: State, message: Message) -> Error:
     from pyocirun.plan import ops
     from pyocirun.spawn import failure
 
-    for index, kind, text, timeout in state.behind_gate:
+    for number, (index, kind, text, timeout) in enumerate(state.behind_gate):
         if index == message.index:
-            if kind == "hook":
-                return failure.hook_error(ops.RunHook("startContainer", 0, text, (), (), timeout or None), message)
+            if kind == "hook":  # no other kind stands before them
+                hook = ops.RunHook("startContainer", number, text, (), (), timeout or None)
+                return failure.hook_error(hook, message)
             if kind == "seccomp":
                 return failure.filter_error(message, index, state.total)
             return failure.behind_gate(ops.Exec((text,), ()), message, index, state.total)

@@ -6,7 +6,7 @@ import posix
 
 from pyocirun.plan.encode import encode
 from pyocirun.plan.ops import Plan
-from pyocirun.spawn.effects import kill
+from pyocirun.spawn.effects import kill, open_output
 from pyocirun.spawn.launch import launch
 from pyocirun.spawn.sync import drive
 
@@ -23,7 +23,7 @@ def run_plan(steps: tuple[Op, ...], answers: dict[str, Callable[[int], Answer]],
     plan = Plan(steps)
     nothing = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
     try:
-        launched = launch(plan, encode(plan), lambda slot: -1, (nothing, nothing, nothing))
+        launched = launch(plan, encode(plan), lambda slot: open_output(slot.path), (nothing, nothing, nothing))
     finally:
         posix.close(nothing)
     try:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from pyocirun.linux.idmap import IDMapping
 from pyocirun.linux.namespaces import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER
 from pyocirun.plan import ops, tenant
 from pyocirun.plan.process import environment, identity, rlimits, search_path, warnings
 from pyocirun.spec.linux import Linux, Personality
 from pyocirun.spec.process import Capabilities, Rlimit, User
-from tests.support import every, minimal_process, minimal_spec, only, where
+from tests.support import build, every, minimal_process, minimal_spec, only, where
 
 ALL = 2**64 - 1
 
@@ -127,6 +128,27 @@ def test_flags_of_a_personality_are_worth_a_warning() -> None:
     spec = minimal_spec(process=None, personality=Personality("LINUX", ("SHORT_INODE",)))
 
     assert warnings(spec) == ["personality flag SHORT_INODE is ignored: none is known"]
+
+
+def test_an_annotation_keeps_the_groups_that_are_there() -> None:
+    spec = minimal_spec(
+        process=minimal_process(user=User(0, 0, None, (5,))), annotations={"run.oci.keep_original_groups": "1"}
+    )
+
+    assert only(build(spec), ops.SetUser).keep_groups
+    assert any("additionalGids is ignored" in text for text in warnings(spec))
+
+
+def test_groups_can_be_kept_in_a_user_namespace_too() -> None:
+    maps = (IDMapping(0, 1000, 1),)
+    spec = minimal_spec(
+        namespaces=("user", "mount"),
+        uid_mappings=maps,
+        gid_mappings=maps,
+        annotations={"run.oci.keep_original_groups": "1"},
+    )
+
+    assert only(build(spec), ops.BecomeRoot).keep_groups
 
 
 def test_no_new_privileges_comes_before_the_user() -> None:

@@ -194,8 +194,8 @@ HOOK = ops.RunHook("createContainer", 2, "/bin/hook", ("hook",), ("SECRET=1",), 
 @pytest.mark.parametrize(
     ("step", "number", "value", "payload", "text"),
     [
-        ("wait", 0, 3 << 8, b"bad\n", "exit status 3, stdout and stderr: bad"),
-        ("wait", 0, 9, b"", "signal: 9, stdout and stderr: "),
+        ("wait", 0, 3 << 8, b"\3\0\0\0ok\nbad\n", "exit status 3, stdout: ok, stderr: bad"),
+        ("wait", 0, 9, b"\0\0\0\0", "signal: 9, stdout: , stderr: "),
         ("timeout", errno.ETIME, -1, b"", "hook ran past specified timeout of 3.0s"),
         ("execve", errno.ENOENT, -1, b"", "execve /bin/hook: no such file or directory"),
         ("execve", errno.EACCES, -1, b"", "execve /bin/hook: permission denied"),
@@ -210,10 +210,10 @@ def test_hook_that_fails(step: str, number: int, value: int, payload: bytes, tex
 
 
 def test_output_of_a_hook_need_not_be_text() -> None:
-    found = operation_error(Plan((ops.Clone(0), HOOK)), failed(HOOK, "wait", 0, 256, b"\xff\xfe"))
+    found = operation_error(Plan((ops.Clone(0), HOOK)), failed(HOOK, "wait", 0, 256, b"\1\0\0\0\xfd\xff\xfe"))
 
     assert isinstance(found, HookError)
-    assert found.stderr == "\ufffd\ufffd"
+    assert (found.stdout, found.stderr) == ("\ufffd", "\ufffd\ufffd")
 
 
 def test_start_has_the_same_text_without_the_plan() -> None:
