@@ -105,7 +105,7 @@ class Containerd:
         left += [f"task {name}" for name in self.ctr("task", "ls", "-q").stdout.split()]
         left += [f"process {line}" for line in self._processes() if "containerd-shim" in line or "/box" in line]
         for directory in ("engine/state/io.containerd.runtime.v2.task/", "containerd/runc/"):
-            left += [f"state {path}" for path in self._entries(f"/run/{directory}{NAMESPACE}")]
+            left += [f"state {path}" for path in self._entries(f"/run/{directory}{NAMESPACE}") if path[:1] != "@"]
         left += [f"mount {line}" for line in self._mounts() if NAMESPACE in line]
         return left + [f"cgroup {path}" for path in cgroups() if os.path.basename(path) != NAMESPACE]
 

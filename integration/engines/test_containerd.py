@@ -225,6 +225,18 @@ def test_memory_limit_reaches_the_cgroup(engine: Containerd) -> None:
     assert limits == [str(32 << 20)]
 
 
+def test_the_default_seccomp_profile_is_in_force_for_exec_too(engine: Containerd) -> None:
+    _begin(engine, "sealed", "--seccomp")
+    engine.ctr("task", "exec", "--detach", "--exec-id", "more", "sealed", "/box", "wait")
+
+    (file,) = engine.cgroup_files("sealed", "pids.max")
+    pids = Path(file).with_name("cgroup.procs").read_text().split()
+    modes = [_status(pid, "Seccomp") for pid in pids]
+    _end(engine, "sealed")
+
+    assert modes == ["2", "2"]
+
+
 def test_five_at_once(engine: Containerd) -> None:
     names = [f"five-{number}" for number in range(5)]
 
@@ -233,6 +245,12 @@ def test_five_at_once(engine: Containerd) -> None:
 
     assert output == [(f"{name}\n", "") for name in names]
     assert [each.returncode for each in running] == [0] * 5
+
+
+def _status(pid: str, name: str) -> str:
+    """A field of proc_pid_status(5)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(line.split()[1] for line in lines if line.startswith(f"{name}:"))
 
 
 def _first_line(path: str) -> str:
