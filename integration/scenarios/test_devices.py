@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.harness import Bundle, Runtime
+from integration.harness import Bundle, Runtime, only, requires
 
 DEFAULT = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 
@@ -118,6 +118,45 @@ def test_an_existing_file_in_the_place_of_a_device_is_refused(runtime: Runtime, 
 
     runtime.create(bundle).fails("/node")
     assert (bundle.rootfs / "node").read_text() == "a file"
+
+
+@pytest.mark.parametrize(
+    ("kind", "device"),
+    [
+        (0o20666, {"type": "c", "major": 1, "minor": 5}),
+        (0o20666, {"type": "b", "major": 1, "minor": 3}),
+        (0o20666, {"type": "p"}),
+        (0o10666, {"type": "u", "major": 1, "minor": 3}),
+    ],
+)
+def test_an_existing_node_of_another_kind_is_refused(
+    runtime: Runtime, bundle: Bundle, kind: int, device: dict[str, object]
+) -> None:
+    os.mknod(bundle.rootfs / "node", kind, os.makedev(1, 3))
+    bundle.linux["devices"] = [{"path": "/node", **device}]
+
+    runtime.create(bundle).fails("/node")
+    assert runtime.traces() == []
+
+
+@requires("userns")
+def test_a_device_of_the_config_is_bound_in_a_user_namespace(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.map_users(100000)
+    bundle.linux["devices"] = [{"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11}]
+
+    dev = runtime.run(bundle).report["dev"]
+
+    assert (dev["kmsg"]["major"], dev["kmsg"]["minor"]) == (1, 11)
+
+
+@requires("userns")
+@only("pyocirun")
+def test_a_device_that_the_host_lacks_is_refused_in_a_user_namespace(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.map_users(100000)
+    bundle.linux["devices"] = [{"path": "/dev/no-such", "type": "c", "major": 1, "minor": 11}]
+
+    runtime.create(bundle).fails("/dev/no-such")
+    assert runtime.traces() == []
 
 
 def test_an_existing_device_that_fits_is_taken(runtime: Runtime, bundle: Bundle) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.harness import Bundle, Runtime
+from integration.harness import Bundle, Runtime, only, requires
 
 
 def test_hostname(runtime: Runtime, bundle: Bundle) -> None:
@@ -68,6 +68,40 @@ def test_the_sysctl_of_the_host_stays(runtime: Runtime, bundle: Bundle) -> None:
     runtime.run(bundle).ok()
 
     assert Path("/proc/sys/kernel/shmmax").read_text() == before
+
+
+@pytest.mark.parametrize("name", ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"])
+def test_every_ipc_sysctl_may_be_set(runtime: Runtime, bundle: Bundle, name: str) -> None:
+    value = Path(f"/proc/sys/kernel/{name}").read_text().strip()
+    bundle.linux["sysctl"] = {f"kernel.{name}": value}
+
+    result = runtime.run(bundle.args("cat", f"/proc/sys/kernel/{name}"))
+
+    assert result.ok().stdout.split() == value.split()
+
+
+@requires("userns")
+@only("pyocirun")
+def test_a_sysctl_of_a_user_namespace_needs_one(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.linux["sysctl"] = {"user.max_mnt_namespaces": "77"}
+
+    runtime.create(bundle).fails('sysctl "user.max_mnt_namespaces" is not in a separate kernel namespace')
+    bundle.map_users(100000)
+    assert runtime.run(bundle.args("cat", "/proc/sys/user/max_mnt_namespaces")).ok().stdout == "77\n"
+
+
+def test_the_domainname_is_a_sysctl_too(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.linux["sysctl"] = {"kernel.domainname": "some.domain"}
+
+    assert runtime.run(bundle).report["domainname"] == "some.domain"
+
+
+@only("pyocirun")
+def test_slashes_separate_where_a_name_has_dots(runtime: Runtime, bundle: Bundle) -> None:
+    """An interface may be called eth0.1."""
+    bundle.linux["sysctl"] = {"net/ipv4/conf/no.such/rp_filter": "1"}
+
+    runtime.create(bundle).fails("net/ipv4/conf/no.such/rp_filter")
 
 
 @pytest.mark.parametrize("key", ["kernel.panic", "vm.swappiness", "kernel.hostname", "fs.file-max", "dev.cdrom.debug"])
