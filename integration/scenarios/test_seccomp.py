@@ -398,6 +398,24 @@ def test_an_agent_answers_system_calls(runtime: Runtime, bundle: Bundle, agent: 
     assert agent.numbers == [MKDIR]
 
 
+@only("pyocirun")
+def test_an_agent_may_ask_that_only_a_kill_interrupts_it(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
+    ask(bundle, agent.path, flags=["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"])
+
+    assert runtime.run(bundle.args("mkdir", "/tmp/x")).stdout.strip() == "EDOM"
+
+
+@only("pyocirun")
+def test_hooks_in_the_container_are_not_under_the_filter(runtime: Runtime, bundle: Bundle) -> None:
+    deny(bundle, "mkdir")
+    bundle.hook("startContainer", "/bin/probe", "mkdir", "/tmp/by-the-hook")
+    bundle.mount("/tmp", "tmpfs")
+
+    done = runtime.run(bundle.args("ls", "/tmp"))
+
+    assert "by-the-hook" in done.stdout
+
+
 def test_an_agent_is_told_of_the_process(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     ask(bundle, agent.path, listenerMetadata="about it")
     bundle.config["annotations"] = {"a": "b"}
