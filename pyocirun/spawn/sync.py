@@ -79,7 +79,12 @@ def await_exec(launched: Launched, plan: Plan) -> None:
 
 
 def died(launched: Launched) -> Error:
-    """What to say of an nsexec that ended without a word."""
+    """What to say of an nsexec that ended without a word. It may have forked just before."""
+    from pyocirun.spawn.orphan import reap_forked
+
+    native.poll(launched.pidfd)
+    launched.close()
+    reap_forked(launched.pid)
     try:
         status = native.wait(launched.pidfd)
     except ChildProcessError:
