@@ -30,6 +30,7 @@ from integration.harness import (
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requires(*needs): skip where one is missing; fail if PYOCIRUN_MUST_WORK=1")
+    config.addinivalue_line("markers", "vm: among those that `make test` runs in the virtual machine")
     config.addinivalue_line("markers", "only(name): for this runtime alone")
     if NEEDS["root"]():
         isolate()

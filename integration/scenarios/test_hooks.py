@@ -73,7 +73,7 @@ def test_the_state_is_given_on_stdin(
 ) -> None:
     bundle.config["annotations"] = {"org.example.note": "a value"}
     _script(bundle, kind, f"cat > {notes}/state")
-    id = runtime.created(bundle.args("sleep", "1"))
+    id = runtime.created(bundle.args("sleep", "60"))
     pid = runtime.pid(id)
     runtime.start(id).ok()
     runtime.stop(id)
