@@ -13,7 +13,7 @@ PY_FILES := pyocirun csrc tests integration docs/man setup.py
 PYTEST := $(BIN)/python -P -m pytest -q -p no:cacheprovider
 RUNTIME ?= $(abspath $(BIN)/pyocirun)
 
-.PHONY: all demo test check format unit scenarios engines conformance vm-image vm-test bench golden man build system clean
+.PHONY: all demo test check format unit scenarios engines conformance vm vm-image vm-test bench golden man build system clean
 
 all: build
 
@@ -55,6 +55,10 @@ conformance: build
 vm-image:
 	integration/prepare.sh vm
 	$(BIN)/python -m integration.vm build
+
+# Those scenarios that are about cgroup v2, as a part of `make test`.
+vm: build
+	$(BIN)/python -m integration.vm test --timeout 720 -- -m vm integration/scenarios
 
 vm-test: build vm-image
 	$(BIN)/python -m integration.vm test $(VM)

@@ -8,6 +8,7 @@ python -m integration.vm test [--user] [ARGS...]  run pytest there on integratio
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 
@@ -17,8 +18,10 @@ from integration.vm import image, machine
 def main() -> int:
     args = _parser().parse_args()
     if lacking := image.missing():
-        print(f"The virtual machine needs {', '.join(lacking)}: see integration/prepare.sh vm", file=sys.stderr)
-        return 1
+        must = os.environ.get("PYOCIRUN_MUST_WORK") == "1"
+        text = "" if must else "Skipped: "
+        print(f"{text}the virtual machine needs {', '.join(lacking)}: see integration/prepare.sh vm", file=sys.stderr)
+        return int(must)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was begun is cleaned up
     if args.verb == "build":
         print(image.build(force=args.force))

@@ -29,6 +29,8 @@ DRIVERS = ("crc32c_generic", "virtio_pci", "virtio_blk", "ext4", "virtio_console
 # What of guest/ is part of the image; the agent is handed over at each boot.
 RECIPE = ("init", "masked", "packages", "pyocirun-vm.service")
 
+NO_SOURCES = ("build", "dist", "integration", "tests")
+
 CLONE_NEWNS = 0x20000
 MS_PRIVATE = 1 << 18
 MS_REC = 0x4000
@@ -104,14 +106,13 @@ def _recipe() -> str:
 
 
 def _sources() -> list[str]:
-    """What pyocirun is built from, relative to the checkout."""
-    names = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "csrc", "pyocirun", "integration/probe")
-    found = []
-    for name in names:
-        path = CHECKOUT / name
-        found += sorted(path.rglob("*")) if path.is_dir() else [path]
+    """What pyocirun is built from, relative to the checkout: all but what only tests it."""
+    found: list[Path] = []
+    for path in [*CHECKOUT.iterdir(), CHECKOUT / "integration/probe"]:
+        if path.name not in NO_SOURCES and not path.name.startswith(".") and not path.name.endswith(".egg-info"):
+            found += path.rglob("*") if path.is_dir() else [path]
     kept = [path for path in found if path.is_file() and path.suffix not in (".pyc", ".so", ".o")]
-    return [str(path.relative_to(CHECKOUT)) for path in kept]
+    return sorted(str(path.relative_to(CHECKOUT)) for path in kept)
 
 
 def _sources_hash() -> str:

@@ -70,8 +70,9 @@ def run(
 
 
 def _write_job(path: Path, command: list[str], env: dict[str, str], user: bool) -> None:
-    # pytest and Python leave no files of theirs: the checkout is read-only.
-    env = {"PATH": PATH, "LANG": "C.UTF-8", "PYTHONPYCACHEPREFIX": "/tmp/pycache", **env}
+    # The checkout is read-only, and /tmp is mounted nodev.
+    fixed = {"PATH": PATH, "LANG": "C.UTF-8", "PYTHONPYCACHEPREFIX": "/tmp/pycache", "TMPDIR": "/var/tmp"}
+    env = {**fixed, **env}
     lines = ["#!/bin/bash", "unset JOURNAL_STREAM"]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in env.items()]
     lines += ["cd ~" if user else "cd /mnt/checkout", f"exec {shlex.join(command)}", ""]
