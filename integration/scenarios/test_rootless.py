@@ -149,6 +149,15 @@ def test_the_devices_of_the_host_are_bound(user: Runtime, small: Bundle) -> None
     assert user.run(small.args("write", "/dev/null", "x")).ok().stdout == "ok\n"
 
 
+@only("pyocirun")
+def test_what_the_host_has_mounted_below_sys_is_read_only(user: Runtime, small: Bundle) -> None:
+    report = user.run(small).report
+
+    below = [line.split() for line in report["mounts"] if line.split()[4].startswith("/sys/")]
+    assert below
+    assert all("ro" in fields[5].split(",") for fields in below)
+
+
 def test_no_environment_is_needed(user: Runtime, small: Bundle) -> None:
     user.command = ["/usr/bin/env", "-i", *user.command]
 

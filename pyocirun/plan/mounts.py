@@ -198,7 +198,7 @@ def _bind(mount: Mount, options: MountOptions, target: str, origin: str, pointer
         set=set,
         clear=clear,
         propagation=options.propagation,
-        rec_set=options.rec_set,
+        rec_set=options.rec_set | _hosts_sys(source, options, context),
         rec_clear=options.rec_clear,
         handed=context.handed or idmap is not None,
         slave=0 if sharing else MS_SLAVE | MS_REC,
@@ -206,6 +206,12 @@ def _bind(mount: Mount, options: MountOptions, target: str, origin: str, pointer
         locked=context.handed,
         origin=origin,
     )
+
+
+def _hosts_sys(source: str, options: MountOptions, context: Context) -> int:
+    """Where no sysfs may be mounted, the host's is bound; read-only then means the host's cgroups below it as well."""
+    bound = clean(source) == "/sys" and options.flags & MS_REC and options.flags & MS_RDONLY
+    return MOUNT_ATTR_RDONLY if bound and context.in_userns else 0
 
 
 def _idmap(mount: Mount, options: MountOptions, pointer: str, context: Context) -> ops.Idmap:

@@ -651,3 +651,19 @@ def test_mounts_keep_the_order_of_the_list() -> None:
     plan = build(minimal_spec(mounts=[bind("/b"), SpecMount("/a", "tmpfs", "tmpfs"), bind("/a/c")]), HOST_V1_ROOT)
 
     assert [op.origin for op in plan.ops if isinstance(op, (Bind, Mount))] == ["mounts[0]", "mounts[1]", "mounts[2]"]
+
+
+SYS = SpecMount("/sys", "/sys", "none", ("rbind", "ro"))
+IN_USER_NAMESPACE: dict[str, Any] = {
+    "namespaces": ("user", "mount"),
+    "uid_mappings": (IDMapping(0, 1000, 1),),
+    "gid_mappings": (IDMapping(0, 1000, 1),),
+}
+
+
+def test_the_hosts_sys_is_read_only_with_all_below_it_in_a_user_namespace() -> None:
+    inside = build(minimal_spec(**IN_USER_NAMESPACE, mounts=[SYS]), HOST_USER)
+    outside = build(minimal_spec(mounts=[SYS]))
+
+    assert next(op for op in every(inside, Bind) if op.target == "/sys").rec_set == MOUNT_ATTR_RDONLY
+    assert next(op for op in every(outside, Bind) if op.target == "/sys").rec_set == 0
