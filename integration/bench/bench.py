@@ -337,6 +337,29 @@ def life(bench: Bench, runtime: Runtime) -> list[float]:
     return [1e3 * seconds]
 
 
+def measure_limits(bench: Bench) -> Table:
+    """What limits cost: the same container with none, and with memory, processes and processor time limited."""
+    bundles = {"": bench.bundle, " with limits": os.path.join(bench.scratch, "with-limits")}
+    config = default_config(bench.rootfs, "/bin/true")
+    limits = {"memory": {"limit": 64 << 20}, "pids": {"limit": 64}, "cpu": {"shares": 512, "cpus": "0"}}
+    config["linux"]["resources"] |= limits
+    os.makedirs(bundles[" with limits"], exist_ok=True)
+    write_config(bundles[" with limits"], config)
+
+    def both(runtime: Runtime, bundle: str) -> list[float]:
+        container = bench.new_id()
+        with forced_away(bench, runtime, container):
+            seconds = bench.call(runtime.command("create", "--bundle", bundle, container))
+            return [1e3 * (seconds + bench.call(runtime.command("delete", "--force", container)))]
+
+    subjects = {
+        f"{runtime.name}{words}": call_with(both, runtime, bundle)
+        for runtime in bench.runtimes
+        for words, bundle in bundles.items()
+    }
+    return Table("limits", "create + delete --force", "ms", "runc", in_turn(bench.runs, subjects))
+
+
 def measure_exec(bench: Bench) -> Table:
     return measure_on_held(bench, "exec", "`exec` of /bin/true", ["exec"], ["/bin/true"])
 
@@ -532,6 +555,7 @@ MEASURES: dict[str, Callable[[Bench], Table]] = {
     "peak": measure_peak,
     "waiting": measure_waiting,
     "limit": measure_limit,
+    "limits": measure_limits,
 }
 
 

@@ -89,6 +89,11 @@ class Containerd:
         """`ctr run` of /box with args."""
         return self.ctr(*self.run_arguments(container, *args, options=options))
 
+    def runtime_says(self, *arguments: str) -> str:
+        """What the runtime prints, asked as containerd's shim asks it."""
+        argv = [*self._enter(), self.runtime, "--root", f"/run/containerd/runc/{NAMESPACE}", *arguments]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout
+
     def tasks(self) -> dict[str, str]:
         """Status (RUNNING, STOPPED, ...) by container, as `ctr task ls` prints it."""
         rows = [line.split() for line in self.ctr("task", "ls").stdout.splitlines()[1:]]

@@ -5,11 +5,13 @@ RUNTIME names the runtime, by path or name; without it, the installed pyocirun.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -255,3 +257,50 @@ def _status(pid: str, name: str) -> str:
 
 def _first_line(path: str) -> str:
     return Path(path).read_text().splitlines()[0]
+
+
+def test_pause_and_resume(engine: Containerd) -> None:
+    _begin(engine, "held")
+
+    paused = engine.ctr("task", "pause", "held")
+    while_paused = engine.tasks()
+    resumed = engine.ctr("task", "resume", "held")
+    afterwards = engine.tasks()
+    _end(engine, "held")
+
+    assert (paused.returncode, while_paused) == (0, {"held": "PAUSED"}), paused.stderr
+    assert (resumed.returncode, afterwards) == (0, {"held": "RUNNING"}), resumed.stderr
+
+
+def test_ps_has_init_and_what_exec_started(engine: Containerd) -> None:
+    _begin(engine, "held")
+    engine.ctr("task", "exec", "--detach", "--exec-id", "more", "held", "/box", "wait")
+
+    listed = engine.ctr("task", "ps", "held")
+    _end(engine, "held")
+
+    rows = [line.split() for line in listed.stdout.splitlines()[1:]]
+    assert len(rows) == 2, listed.stdout + listed.stderr
+    assert all(row[0].isdigit() for row in rows)
+
+
+def test_metrics_are_those_that_events_tells(engine: Containerd) -> None:
+    """containerd reads the cgroups itself, by the paths of the process that the runtime put there."""
+    _begin(engine, "held", "--memory-limit", str(32 << 20))
+
+    def both() -> tuple[dict[str, Any], dict[str, Any]]:
+        metrics = json.loads(engine.ctr("task", "metrics", "--format", "json", "held").stdout)
+        return metrics, json.loads(engine.runtime_says("events", "--stats", "held"))["data"]
+
+    def agree() -> bool:
+        theirs, ours = both()
+        return bool(theirs["memory"]["usage"]["usage"] == ours["memory"]["usage"]["usage"])
+
+    # What the set-up cost is given back with delay.
+    eventually(agree, "both read the same usage of memory")
+    theirs, ours = both()
+    _end(engine, "held")
+
+    assert theirs["memory"]["usage"]["limit"] == ours["memory"]["usage"]["limit"] == 32 << 20
+    assert theirs["pids"]["current"] == ours["pids"]["current"] == 1
+    assert int(theirs["cpu"]["usage"]["total"]) <= ours["cpu"]["usage"]["total"]
