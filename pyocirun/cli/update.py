@@ -40,9 +40,9 @@ def run(call: Call, session: Session) -> int:
         container.update(_read(flags["resources"]))
         return 0
     if flags["l3-cache-schema"] or flags["mem-bw-schema"]:
-        from pyocirun.container.update import refuse_rdt
+        from pyocirun.container.update import update_rdt
 
-        refuse_rdt(container)
+        update_rdt(container, flags["l3-cache-schema"] or "", flags["mem-bw-schema"] or "")
     resources = requested(flags)
     if unified := _unified(flags):
         # An update replaces `unified` whole; these flags add to it.

@@ -481,10 +481,20 @@ class Container:
         if self.init is not None and not self.init.ended(0):
             self._kill_init(self.init)
         self._destroy_cgroup()
+        self._remove_rdt_group()
         if self.init is not None:
             self.init.reap()
         directory.remove()
         release(self._path)
+
+    def _remove_rdt_group(self) -> None:
+        state = self._state
+        if state.rdt_made or state.rdt_monitor:
+            from pyocirun.cgroup.rdt import remove
+
+            for path in (state.rdt_monitor, state.rdt_group if state.rdt_made else ""):
+                if path:
+                    remove(path)
 
     def _destroy_cgroup(self) -> None:
         """With its init, everything in a pid namespace has ended, so there is nobody to look for in the cgroup."""

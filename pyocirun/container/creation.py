@@ -60,6 +60,7 @@ class Creation:
         self.sockets = console_socket, pidfd_socket
         self.notify = notify
         self.functions = functions
+        self.rdt_made = False
         self.manager: Manager | None = None
         self.launched: Launched | None = None
         self.trees: tuple[int, ...] = ()
@@ -146,6 +147,8 @@ class Creation:
         for op in self.plan.ops[: self.plan.position_of_clone()]:
             if type(op) is ops.MakeCgroup:
                 self._make_cgroup()
+            elif type(op) is ops.MakeRdtGroup:
+                self._make_rdt_group(op)
             elif self.manager is None:
                 continue
             elif type(op) is ops.WriteCgroup:
@@ -154,6 +157,33 @@ class Creation:
                 self._attach_devices(op, self.manager)
             elif type(op) is ops.DelegateCgroup:
                 self.manager.delegate(op.uid)
+
+    def _make_rdt_group(self, op: ops.MakeRdtGroup) -> None:
+        """The state names it before it is made. What others made is never removed in our name."""
+        from pyocirun.cgroup import rdt
+
+        own = op.own and not files.is_directory(op.path)
+        self.state = replace(self.state, rdt_group=op.path, rdt_monitor=op.monitor, rdt_made=own)
+        self.directory.save(self.state)
+        try:
+            self.rdt_made = rdt.make(op)
+        except Error:
+            self.state = replace(self.state, rdt_group="", rdt_monitor="", rdt_made=False)
+            raise
+
+    def _join_rdt_group(self, op: ops.JoinRdtGroup, launched: Launched) -> None:
+        from pyocirun.cgroup import rdt
+
+        rdt.join(op.path, op.monitor, launched.pid)
+
+    def _remove_rdt_group(self) -> None:
+        if self.state.rdt_group:
+            from pyocirun.cgroup import rdt
+
+            if self.state.rdt_monitor:
+                rdt.remove(self.state.rdt_monitor)
+            if self.rdt_made:
+                rdt.remove(self.state.rdt_group)
 
     def _attach_devices(self, op: ops.AttachDevices, manager: Manager) -> None:
         try:
@@ -221,6 +251,7 @@ class Creation:
             ops.OpenSources: self._open_sources,
             ops.ConnectAgent: self._connect_agent,
             ops.MoveNetDevices: lambda op, launched: None,  # with the socket that comes at the Sync behind it
+            ops.JoinRdtGroup: self._join_rdt_group,
             ops.SaveState: self._save_state,
         }
 
@@ -343,7 +374,13 @@ class Creation:
         for fd in (*self._taken_trees(), *([self.agent] if self.agent >= 0 else [])):
             posix.close(fd)
         ran = self.launched is not None
-        steps = [self._give_devices_back, self._kill, self._remove_cgroup, self.directory.remove]
+        steps = [
+            self._give_devices_back,
+            self._kill,
+            self._remove_cgroup,
+            self._remove_rdt_group,
+            self.directory.remove,
+        ]
         if ran and (self.state.poststop or self.functions.get("poststop")):
             steps.append(self._run_poststop)
         for step in steps:

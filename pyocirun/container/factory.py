@@ -251,6 +251,7 @@ class Factory:
             host = probe(
                 whole=bool(spec.linux.sysctl or spec.linux.rootfs_propagation or spec.linux.net_devices),
                 security=labelled,
+                rdt=spec.linux.intel_rdt is not None,
             )
         request = Request(
             id,

@@ -29,7 +29,8 @@ class State(Record):
     init_process_start: start time of that process, field 22 of /proc/PID/stat.  cgroup_paths: controller -> directory.
     cgroup_manager: "cgroupfs", "systemd" or "none".  namespace_types: the spec's types of all its namespaces.
     start_index: of Sync("start") in the plan, total: how many operations that has.  behind_gate: what comes after it,
-    as (index, operation, text, timeout), for messages.  exec_reads_config: it has what holds for processes that exec
+    as (index, operation, text, timeout), for messages.  rdt_group: the resctrl group and its monitoring group, "" for
+    none.  rdt_made: that group ends with the container.  exec_reads_config: it has what holds for processes that exec
     starts, too.  poststart, poststop: there are such hooks in the configuration.
     """
 
@@ -53,6 +54,9 @@ class State(Record):
     exec_reads_config: bool = False
     poststart: bool = False
     poststop: bool = False
+    rdt_group: str = ""
+    rdt_monitor: str = ""
+    rdt_made: bool = False
 
 
 class Directory:

@@ -98,6 +98,7 @@ def start(
         cgroups=cgroups,
         cgroup_required=is_unified(cgroups),
         preserve_fds=preserve_fds,
+        rdt_group=(container._state.rdt_group, container._state.rdt_monitor),
         keep_groups=keeps_groups(container.annotations) or _setgroups_denied(init.pid),
     )
     if linux.seccomp is not None:
@@ -113,7 +114,11 @@ def start(
         try:
             answers = {"home": lambda fd: effects.home(fd, wanted.user.uid), "seccomp": lambda fd: agent.tell(launched)}
             answers = handover.answers(answers, launched) if handover is not None else answers
-            parent: Effects = {ops.SetRlimit: effects.set_rlimit, ops.ConnectAgent: agent.connect}
+            parent: Effects = {
+                ops.SetRlimit: effects.set_rlimit,
+                ops.ConnectAgent: agent.connect,
+                ops.JoinRdtGroup: _join_rdt_group,
+            }
             drive(plan, launched, parent, answers, container._warn)
             await_exec(launched, plan)
         except OperationError as error:
@@ -155,6 +160,12 @@ def _handover(terminal: bool, console_socket: str | None, pidfd_socket: str | No
     from pyocirun.spawn.handover import Handover
 
     return Handover(terminal, console_socket, pidfd_socket, "setns")
+
+
+def _join_rdt_group(op: ops.JoinRdtGroup, launched: Launched) -> None:
+    from pyocirun.cgroup.rdt import join
+
+    join(op.path, op.monitor, launched.pid)
 
 
 class _Agent:

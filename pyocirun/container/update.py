@@ -6,6 +6,7 @@ import posix
 
 from pyocirun.container import state as states
 from pyocirun.errors import Error, SpecError, StateError
+from pyocirun.record import replace
 from pyocirun.spec.merge import changes, merged
 
 TYPE_CHECKING = False
@@ -39,12 +40,29 @@ def update(container: Container, resources: dict[str, Any]) -> None:
             raise
 
 
-def refuse_rdt(container: Container) -> None:
-    """Raises Error: there is no Intel RDT group that could be changed."""
-    linux = _document(container).get("linux") or {}
-    if not linux.get("intelRdt"):
-        raise Error("updating a non-existent Intel RDT configuration is not supported")
-    raise Error("updating linux.intelRdt is not supported yet")
+def update_rdt(container: Container, l3_cache_schema: str, mem_bw_schema: str) -> None:
+    """Write other schemata to the container's resctrl group, and to its saved configuration. "" leaves one as it is.
+
+    Raises Error for a container without linux.intelRdt, SpecError, CgroupError.
+    """
+    import json
+
+    from pyocirun.cgroup.rdt import write_schemata
+    from pyocirun.plan.rdt import lines
+    from pyocirun.spec.config import parse_config
+
+    with container._locked() as directory:
+        document = _document(container)
+        rdt = (document.get("linux") or {}).get("intelRdt")
+        if rdt is None or not container._state.rdt_group:
+            raise Error("updating a non-existent Intel RDT configuration is not supported")
+        wanted = {"l3CacheSchema": l3_cache_schema, "memBwSchema": mem_bw_schema}
+        changed = {name: schema for name, schema in wanted.items() if schema}
+        rdt.update(changed)
+        parsed = parse_config(document).linux.intel_rdt
+        assert parsed is not None
+        write_schemata(container._state.rdt_group, lines(replace(parsed, schemata=())))
+        states.write_file(directory.fd, states.CONFIG, json.dumps(document).encode())
 
 
 def _warn(container: Container, wanted: dict[str, Any]) -> None:

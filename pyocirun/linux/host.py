@@ -28,6 +28,7 @@ class Host(Record):
     hierarchies: cgroup v1 hierarchies, in mount order.  unified: the v2 hierarchy, None if none is mounted.
     cgroup2_only: /sys/fs/cgroup itself is cgroup v2.  namespaces: (type, inode number) of each of the
     caller's namespaces.  mountpoints: all of the caller's, in mount order.
+    resctrl: where the resctrl file system is mounted, "" for nowhere, or where nobody asked.
     security_modules: "apparmor", "selinux", where they are on; () too where nobody asked.
     """
 
@@ -43,4 +44,5 @@ class Host(Record):
     namespaces: tuple[tuple[str, int], ...] = ()
     mountpoints: tuple[str, ...] = ()
     security_modules: tuple[str, ...] = ()
+    resctrl: str = ""
     groups_denied: bool = False

@@ -36,7 +36,6 @@ def build(spec: Spec, host: Host, request: Request) -> ops.Plan:
 
     Raises SpecError for a value that contradicts another one or the host, or that this version cannot obey.
     """
-    refuse_unsupported(spec)
     namespaces.refuse_unmapped(spec, host)
     _refuse_absent_modules(spec, host)
     if spec.hooks is not None:
@@ -44,6 +43,7 @@ def build(spec: Spec, host: Host, request: Request) -> ops.Plan:
     stages = namespaces.stages(spec, host)
     plan = [
         *cgroup(spec, host, request),
+        *_rdt_group(spec, host, request),
         *namespaces.enter(spec, host, request, stages),
         *cgroup_namespace(spec, host, request),
         *net_devices(spec, host, request),
@@ -192,6 +192,8 @@ def names(spec: Spec) -> list[ops.Op]:
 def wait_for_start(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
     """The end of create, the gate, and what lies behind it: next to nothing."""
     plan = _join_at_last(spec, request)
+    for op in _rdt_group(spec, host, request):
+        plan.append(ops.JoinRdtGroup(op.path, op.monitor))
     gate: list[ops.Op] = [ops.SaveState(), ops.Sync("created"), ops.Sync("start")]
     if spec.process is None:
         return [*plan, *gate]
@@ -204,23 +206,20 @@ def wait_for_start(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
     return [*plan, *gate, *container_hooks("startContainer", spec), ops.Sync("exec"), *end]
 
 
-def refuse_unsupported(spec: Spec) -> None:
-    """Raises SpecError for the first field that this version cannot obey: nothing is dropped silently."""
-    linux = spec.linux
-    wanted: list[tuple[str, object]] = [
-        ("/linux/intelRdt", linux.intel_rdt),
-    ]
-    for pointer, value in wanted:
-        if value:
-            raise SpecError(f"{pointer}: {pointer.rpartition('/')[2]} is not supported yet", pointer=pointer)
-
-
 def _refuse_absent_modules(spec: Spec, host: Host) -> None:
     process = spec.process
     if process is not None and (process.apparmor_profile or process.selinux_label):
         from pyocirun.plan.lsm import refuse_absent
 
         refuse_absent(process, host.security_modules)
+
+
+def _rdt_group(spec: Spec, host: Host, request: Request) -> list[ops.MakeRdtGroup]:
+    if spec.linux.intel_rdt is None:
+        return []
+    from pyocirun.plan.rdt import make
+
+    return [make(spec.linux.intel_rdt, host, request.id)]
 
 
 def _into_unified(spec: Spec, request: Request) -> list[ops.Op]:

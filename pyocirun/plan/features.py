@@ -33,6 +33,7 @@ IDEAL = Host(
     ),
     namespaces=tuple((type, number) for number, type in enumerate(namespaces.FILES, 1)),
     security_modules=("apparmor", "selinux"),
+    resctrl="/sys/fs/resctrl",
 )
 """A machine that has everything: what cannot be planned for it cannot be done anywhere."""
 

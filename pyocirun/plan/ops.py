@@ -217,6 +217,34 @@ class DelegateCgroup(Op):
         return f"give the cgroup to user {self.uid}"
 
 
+class MakeRdtGroup(Op):
+    """Make a resctrl group, or find it. lines: of its schemata.  monitor: its monitoring group, "" for none.
+
+    must_exist: it is not made.  own: it is the container's alone, and ends with it.
+    """
+
+    path: str
+    lines: tuple[str, ...] = ()
+    monitor: str = ""
+    must_exist: bool = False
+    own: bool = False
+
+    def describe(self) -> str:
+        verb = "find" if self.must_exist else "make"
+        monitor = f", monitored in {self.monitor}" if self.monitor else ""
+        return f"{verb} resctrl group {self.path}{' with ' + ', '.join(self.lines) if self.lines else ''}{monitor}"
+
+
+class JoinRdtGroup(Op):
+    """Put the process into its resctrl group."""
+
+    path: str
+    monitor: str = ""
+
+    def describe(self) -> str:
+        return f"join resctrl group {self.monitor or self.path}"
+
+
 class Clone(Op):
     """Start nsexec, in new namespaces where that can be done at once.
 

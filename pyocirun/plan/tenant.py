@@ -26,11 +26,13 @@ def build(
     preserve_fds: int = 0,
     no_new_keyring: bool = False,
     keep_groups: bool = False,
+    rdt_group: tuple[str, str] = ("", ""),
 ) -> ops.Plan:
     """The plan that starts `wanted` in a container. namespaces: CLONE_NEW* of those in which init is not where we are.
 
     linux: the container's own section, as far as it is for all of its processes.
     cgroups: (controller, directory) to join; memory and pids come last.  cgroup_required: of v2, a refusal is an error.
+    rdt_group: the resctrl group and its monitoring group, "" for none.
     Nothing of ours can be traced from inside: undumpable comes before the first namespace of the container.
     """
     before, after = _affinity(wanted)
@@ -54,6 +56,8 @@ def build(
     plan += [root, ops.ReopenNull(), *(process.terminal(wanted, console=False) if wanted.terminal else ())]
     plan += process.identity(wanted, linux, keep_groups=keep_groups)
     plan += join_cgroups(cgroups, charged=True)
+    if rdt_group[0]:
+        plan.append(ops.JoinRdtGroup(*rdt_group))
     end: list[ops.Op] = [ops.Exec(wanted.args, process.environment(wanted))]
     if linux.seccomp is not None:
         from pyocirun.plan.seccomp import agent, load

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 OLDEST_KERNEL = (5, 12)
 """It has mount_setattr(2)."""
+RESCTRL = "/sys/fs/resctrl"
 NAMED = "name=systemd"
 
 
-def probe(*, whole: bool = True, security: bool = True) -> Host:
+def probe(*, whole: bool = True, security: bool = True, rdt: bool = True) -> Host:
     """The host as the calling thread sees it now. Raises Error on a kernel that is too old.
 
     whole: with the namespaces and all mountpoints, which few plans need; without, they are empty.
-    security: with the security modules that take labels.
+    security: with the security modules that take labels.  rdt: with the place of the resctrl file system.
     """
     kernel = kernel_version(posix.uname().release)
     if kernel < OLDEST_KERNEL:
@@ -29,7 +30,7 @@ def probe(*, whole: bool = True, security: bool = True) -> Host:
             f"Linux {kernel[0]}.{kernel[1]} is too old: pyocirun needs {OLDEST_KERNEL[0]}.{OLDEST_KERNEL[1]} or newer"
         )
     lines = _read("/proc/self/mountinfo").splitlines()
-    mounts = [_mount(line) for line in lines if whole or " - cgroup" in line]
+    mounts = [_mount(line) for line in lines if whole or " - cgroup" in line or (rdt and " - resctrl" in line)]
     own = own_cgroups(_read("/proc/self/cgroup"))
     unified = next(iter(_unified(mounts, own)), None)
     in_userns = _read("/proc/self/uid_map").split() != ["0", "0", "4294967295"]
@@ -47,7 +48,20 @@ def probe(*, whole: bool = True, security: bool = True) -> Host:
         namespaces=tuple((type, namespace_inode(f"/proc/thread-self/ns/{FILES[type]}")) for type in FILES if whole),
         mountpoints=tuple(mountpoint for mountpoint, _, _, _ in mounts if whole),
         security_modules=security_modules() if security else (),
+        resctrl=_resctrl(mounts) if rdt else "",
     )
+
+
+def _resctrl(mounts: Iterable[tuple[str, str, str, str]]) -> str:
+    """Where resctrl is: by its type, or in its usual place, as far as what is there looks like it."""
+    for mountpoint, _, fstype, _ in mounts:
+        if fstype == "resctrl":
+            return mountpoint
+    try:
+        posix.stat(f"{RESCTRL}/schemata")
+    except OSError:
+        return ""
+    return RESCTRL
 
 
 def security_modules() -> tuple[str, ...]:

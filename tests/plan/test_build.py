@@ -76,7 +76,6 @@ from pyocirun.record import replace
 from pyocirun.spec.config import Root
 from pyocirun.spec.hooks import Hook, Hooks
 from pyocirun.spec.linux import (
-    IntelRdt,
     Namespace,
     NetDevice,
     TimeOffset,
@@ -744,25 +743,6 @@ def test_names_are_set_in_their_namespace() -> None:
 
     assert only(plan, Clone).flags & CLONE_NEWUTS
     assert where(plan, Hostname("box")) < where(plan, Domainname("example.org"))
-
-
-# What this version cannot obey
-
-
-@pytest.mark.parametrize(
-    ("pointer", "fields"),
-    [
-        ("/linux/intelRdt", {"intel_rdt": IntelRdt("x")}),
-    ],
-)
-def test_unsupported_field_is_refused_with_its_pointer(pointer: str, fields: dict[str, Any]) -> None:
-    spec = minimal_spec(**fields)
-
-    with pytest.raises(SpecError, match="is not supported yet") as caught:
-        build(spec)
-
-    assert caught.value.pointer == pointer
-    assert str(caught.value).startswith(f"{pointer}: ")
 
 
 def test_terminal_is_made_in_the_containers_own_root_before_anything_is_read_only() -> None:
