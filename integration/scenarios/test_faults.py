@@ -16,7 +16,11 @@ import pytest
 from integration.harness import Bundle, cgroups, children, helper, mounts, only, requires
 from pyocirun import CgroupError, Container, Error, Factory, HookError, OperationError, SpecError
 from pyocirun.cgroup.v1 import Write
+from pyocirun.linux.host import Host
 from pyocirun.plan import ops
+from pyocirun.plan.build import Request
+from pyocirun.plan.encode import Encoded
+from pyocirun.spec.config import Spec
 
 pytestmark = [requires("root", "cgroup1", "busybox"), only("pyocirun")]
 
@@ -94,12 +98,12 @@ class Faulty(Factory):
 
     at = -1
 
-    def _plan(self, *args: Any, **kwargs: Any) -> Any:
-        data, spec, host, request, plan = super()._plan(*args, **kwargs)
+    def _plan(self, spec: Spec, host: Host, request: Request) -> tuple[ops.Plan, Encoded | None]:
+        plan, encoded = super()._plan(spec, host, request)
         if self.at < 0:
-            return data, spec, host, request, plan
+            return plan, encoded
         replaced = (*plan.ops[: self.at], failing(plan.ops[self.at], request.id), *plan.ops[self.at + 1 :])
-        return data, spec, host, request, ops.Plan(replaced, plan.preserve_fds)
+        return ops.Plan(replaced, plan.preserve_fds), None
 
 
 def failing(op: ops.Op, id: str) -> ops.Op:
@@ -230,11 +234,11 @@ class Interrupted(Factory):
 
     at = -1
 
-    def _plan(self, *args: Any, **kwargs: Any) -> Any:
-        data, spec, host, request, plan = super()._plan(*args, **kwargs)
+    def _plan(self, spec: Spec, host: Host, request: Request) -> tuple[ops.Plan, Encoded | None]:
+        plan, _ = super()._plan(spec, host, request)
         replaced = [*plan.ops]
         replaced[self.at : self.at] = [Interrupt()]
-        return data, spec, host, request, ops.Plan(tuple(replaced), plan.preserve_fds)
+        return ops.Plan(tuple(replaced), plan.preserve_fds), None
 
 
 class Interrupt(ops.SaveState):

@@ -44,6 +44,7 @@ class Creation:
         host: Host,
         request: Request,
         plan: ops.Plan,
+        encoded: Encoded | None,
         state: states.State,
         functions: dict[str, tuple[Function, ...]],
         console_socket: str | None = None,
@@ -56,6 +57,7 @@ class Creation:
         self.host = host
         self.request = request
         self.plan = plan
+        self.encoded = encoded
         self.state = state
         self.sockets = console_socket, pidfd_socket
         self.notify = notify
@@ -72,8 +74,7 @@ class Creation:
     def run(self, config: bytes, stdio: tuple[int, int, int]) -> Container:
         """Carry the plan out up to the gate. Raises Error, and leaves nothing behind then."""
         try:
-            self._compile_filter()
-            encoded = encode(self.plan, stamps=self.factory.debug is not None)
+            encoded = self._encode()
             self._open_handover()
             # First the look at whose cgroup it is, then the state that names it: what is deleted by it is ours.
             self._select_cgroup()
@@ -100,6 +101,13 @@ class Creation:
         init = Process(launched.pid, launched.pidfd, master)
         adopt(self.directory.path, init)
         return Container(self.factory.root, self.state, init, self.factory.warn, self.functions)
+
+    def _encode(self) -> Encoded:
+        planned = self.plan
+        self._compile_filter()
+        if self.encoded is not None and self.plan is planned and self.factory.debug is None:
+            return self.encoded
+        return encode(self.plan, stamps=self.factory.debug is not None)
 
     def _compile_filter(self) -> None:
         if self.spec.linux.seccomp is not None:

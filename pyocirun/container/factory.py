@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from pyocirun.container.inspection import Inspection
     from pyocirun.linux.host import Host
     from pyocirun.plan.build import Request
+    from pyocirun.plan.encode import Encoded
     from pyocirun.plan.ops import Plan
     from pyocirun.spec.config import Spec
 
 DEFAULT_ROOT = "/run/pyocirun"
+
+_has_created = False
+"""Whether this process has made a container: a command makes one, and needs nothing that serves the next."""
 
 
 class Factory:
@@ -109,9 +113,10 @@ class Factory:
         if terminal is not None or console_size is not None:
             change = _with_terminal(terminal, console_size, change)
         functions = _functions(hooks)
-        data, spec, host, request, plan = self._plan(
+        data, spec, host, request = self._request(
             id, bundle, config, None, preserve_fds, no_pivot, no_new_keyring, change, functions
         )
+        plan, encoded = self._plan(spec, host, request)
         if not files.is_directory(request.rootfs):
             raise rootfs_missing(request.rootfs)
         directory = states.make_directory(self.root, id)
@@ -121,7 +126,18 @@ class Factory:
         with directory:
             state = self._state(spec, request, host, plan)
             creation = Creation(
-                self, directory, spec, host, request, plan, state, functions, console_socket, pidfd_socket, notify
+                self,
+                directory,
+                spec,
+                host,
+                request,
+                plan,
+                encoded,
+                state,
+                functions,
+                console_socket,
+                pidfd_socket,
+                notify,
             )
             return creation.run(data, stdio)
 
@@ -163,7 +179,9 @@ class Factory:
         Raises InvalidID, SpecError.
         """
         states.check_id(id)
-        return self._plan(id, bundle, config, host, preserve_fds, no_pivot, no_new_keyring)[-1]
+        from pyocirun.plan.build import build
+
+        return build(*self._request(id, bundle, config, host, preserve_fds, no_pivot, no_new_keyring)[1:])
 
     def validate(self, bundle: str | None = None, *, config: dict[str, Any] | str | None = None) -> Inspection:
         """Every fault of a configuration at once, and what this machine cannot do of it. Nothing is made or started.
@@ -226,7 +244,19 @@ class Factory:
                 mount_tmpfs(self.root)
             self._prepared = True
 
-    def _plan(
+    def _plan(self, spec: Spec, host: Host, request: Request) -> tuple[Plan, Encoded | None]:
+        """The plan, and its bytes if they are there already: from this process's second container on."""
+        global _has_created
+        if _has_created:
+            from pyocirun.plan.recent import plan_and_bytes
+
+            return plan_and_bytes(spec, host, request)
+        from pyocirun.plan.build import build
+
+        _has_created = True
+        return build(spec, host, request), None
+
+    def _request(
         self,
         id: str,
         bundle: str | None,
@@ -237,8 +267,8 @@ class Factory:
         no_new_keyring: bool,
         change: Callable[[Spec], Spec] | None = None,
         functions: dict[str, tuple[Function, ...]] | None = None,
-    ) -> tuple[bytes, Spec, Host, Request, Plan]:
-        from pyocirun.plan.build import Request, build
+    ) -> tuple[bytes, Spec, Host, Request]:
+        from pyocirun.plan.build import Request
         from pyocirun.spawn.probe import namespace_inode, probe
         from pyocirun.spec.bundle import read_bundle, rootfs_path
 
@@ -264,7 +294,7 @@ class Factory:
             tuple((space.type, namespace_inode(space.path)) for space in spec.linux.namespaces if space.path),
             tuple((kind, len(wanted)) for kind, wanted in (functions or {}).items()),
         )
-        return data, spec, host, request, build(spec, host, request)
+        return data, spec, host, request
 
     def _cgroup_paths(self, id: str, spec: Spec, host: Host) -> tuple[tuple[str, str], ...]:
         if self.cgroup_manager == "none":

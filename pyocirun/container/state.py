@@ -202,7 +202,7 @@ def load(root: str, id: str) -> State:
     finally:
         posix.close(directory)
     try:
-        data = posix.read(fd, 1 << 24)
+        data = posix.read(fd, min(posix.fstat(fd).st_size, 1 << 24))
     except OSError as error:
         raise StateError(f"cannot read the state of container {id}: {error.strerror}", id=id, path=path) from None
     finally:
