@@ -26,6 +26,7 @@ test: system build
 	$(MAKE) unit
 	$(MAKE) scenarios
 	$(MAKE) engines
+	$(MAKE) vm
 
 check: system build
 	$(BIN)/ruff format --check --quiet $(PY_FILES)
