@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
+import pyocirun
 from pyocirun.cli.options import COMMANDS
 from pyocirun.plan.ops import WIRE
 
@@ -61,3 +66,45 @@ def test_the_man_pages_are_roff_that_has_every_section(tmp_path: Path) -> None:
 
     assert len(pages) == len(COMMANDS) + 1
     assert titles[:3] == ['.SH "NAME"', '.SH "SYNOPSIS"', '.SH "DESCRIPTION"']
+
+
+def conformance() -> list[tuple[str, list[str], list[str]]]:
+    """(section, properties, tests) of the rows of docs/CONFORMANCE.md."""
+    lines = (ROOT / "docs/CONFORMANCE.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    return [
+        (section, re.findall(r"`(.+?)`", names), re.findall(r"`(.+?)`", tests)) for section, names, tests in rows[1:]
+    ]
+
+
+@pytest.mark.parametrize("reference", sorted({test for *_, tests in conformance() for test in tests}))
+def test_a_test_that_the_conformance_table_names_is_there(reference: str) -> None:
+    name, _, tests = reference.partition("::")
+    file = ROOT / (name if name.startswith("tests/") else f"integration/{name}")
+
+    text = file.read_text()
+
+    assert all(f"def test_{test}(" in text for test in tests.split(",") if test)
+
+
+def properties(schema: Any, whole: Any, at: str = "") -> Iterator[str]:
+    """The properties of config.json: "root.path"; those of lists and maps are told by their elements."""
+    while "$ref" in schema:
+        schema = whole["$defs"][schema["$ref"].rpartition("/")[2]]
+    for keyword in ("items", "additionalProperties"):
+        if isinstance(schema.get(keyword), dict):
+            yield from properties(schema[keyword], whole, at)
+            return
+    if not schema.get("properties"):
+        yield at
+    for name, member in schema.get("properties", {}).items():
+        yield from properties(member, whole, f"{at}.{name}" if at else name)
+
+
+def test_every_property_of_the_configuration_is_in_the_conformance_table() -> None:
+    schema = json.loads((Path(pyocirun.__file__).parent / "spec/schema/config.json").read_text())
+    listed = {name for _, names, _ in conformance() for name in names}
+
+    missing = {name for name in properties(schema, schema) if not any(f"{name}.".startswith(f"{at}.") for at in listed)}
+
+    assert not missing
