@@ -201,6 +201,14 @@ def test_a_terminal_needs_none_on_the_callers_side(runtime: Runtime, terminal_bu
     assert result.stdout == "10 20\n"
 
 
+@only("pyocirun")
+@requires("busybox")
+def test_newlines_that_go_to_a_pipe_stay_newlines(runtime: Runtime, terminal_bundle: Bundle) -> None:
+    result = runtime.run(terminal_bundle.shell("echo one; echo two")).ok()
+
+    assert result.stdout == "one\ntwo\n"
+
+
 @requires("busybox")
 def test_the_size_of_the_configuration(
     runtime: Runtime, terminal_bundle: Bundle, place: Path, receivers: Callable[[Path], Receiver]

@@ -30,6 +30,20 @@ def caller_size() -> tuple[int, int] | None:
     return None
 
 
+def _keep_newlines(master: int) -> None:
+    """A newline of the container stays one: output that goes to a pipe or file is text as any other."""
+    attributes = termios.tcgetattr(master)
+    attributes[1] &= ~termios.ONLCR
+    termios.tcsetattr(master, termios.TCSANOW, attributes)
+
+
+def _keep_output(terminal: int) -> None:
+    """The caller's terminal makes the carriage returns that the container's does not."""
+    attributes = termios.tcgetattr(terminal)
+    attributes[1] |= termios.OPOST
+    termios.tcsetattr(terminal, termios.TCSADRAIN, attributes)
+
+
 class Relay:
     """Carries bytes both ways, and the size of the caller's terminal.
 
@@ -47,6 +61,7 @@ class Relay:
         self._writes = True
         self._before: list[Any] | None = None
         posix.set_blocking(master, False)
+        _keep_newlines(master)
 
     def begin(self) -> None:
         """Make the caller's terminal raw, and tell the container's its size; once more after the caller was stopped."""
@@ -56,6 +71,7 @@ class Relay:
                 return
             before = termios.tcgetattr(self._stdin)
             tty.setraw(self._stdin, termios.TCSADRAIN)
+            _keep_output(self._stdin)
         except (OSError, termios.error):
             return  # no terminal
         self._before = self._before or before
