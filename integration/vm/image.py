@@ -92,9 +92,12 @@ def install() -> Path:
     )
     sources = subprocess.run(["tar", "-c", *_sources()], cwd=CHECKOUT, check=True, stdout=subprocess.PIPE).stdout
     new = archive.with_suffix(f".{os.getpid()}")
-    with open(new, "wb") as out:
-        _chroot(made / "tree", "sh", "-c", script, input=sources, stdout=out)
-    new.rename(archive)
+    try:
+        with open(new, "wb") as out:
+            _chroot(made / "tree", "sh", "-c", script, input=sources, stdout=out)
+        new.rename(archive)
+    finally:
+        new.unlink(missing_ok=True)
     return archive
 
 
