@@ -82,7 +82,7 @@ def cgroup_namespace(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
         from pyocirun.plan import unified
 
         return [unshare, *unified.after_unshare(spec, host)]
-    charged = namespaces.join_cgroups(request.cgroup_paths, charged=True)
+    charged = namespaces.join_cgroups(request.cgroup_paths, spec.process, charged=True)
     if not charged:
         return [unshare]
     return [*charged, unshare, ops.LeaveCgroup(own_cgroups(host))]
@@ -233,7 +233,7 @@ def _into_unified(spec: Spec, request: Request) -> list[ops.Op]:
 
 def _join_at_last(spec: Spec, request: Request) -> list[ops.Op]:
     if not namespaces.is_unified(request.cgroup_paths):
-        return namespaces.join_cgroups(request.cgroup_paths, charged=True)
+        return namespaces.join_cgroups(request.cgroup_paths, spec.process, charged=True)
     from pyocirun.plan import unified
 
     return unified.at_last(spec, request)

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from pyocirun.linux.idmap import IDMapping
     from pyocirun.plan.build import Request
     from pyocirun.spec.config import Spec
+    from pyocirun.spec.process import Process
 
-CHARGED = ("memory", "pids")
+CHARGED = ("memory", "pids", "cpu")
 """Cgroup v1 controllers that are joined last: what the set-up uses is not charged to the container."""
 
 COURTESY = ("", "name=systemd", "misc")
@@ -68,7 +69,7 @@ def enter(spec: Spec, host: Host, request: Request, stages: Stages) -> list[ops.
     """From the first process to the one that becomes the container's init, in all namespaces but the cgroup's own."""
     return [
         _clone(stages.first, spec, host, request),
-        *join_cgroups(request.cgroup_paths, charged=False),
+        *join_cgroups(request.cgroup_paths, spec.process, charged=False),
         ops.Affinity(optional=True),
         *(_one_process(spec, stages) if stages.second is None else _two(spec, host, stages)),
         *_own(spec, request),
@@ -128,13 +129,17 @@ def is_unified(paths: tuple[tuple[str, str], ...]) -> bool:
     return len(paths) == 1 and not paths[0][0]
 
 
-def join_cgroups(paths: tuple[tuple[str, str], ...], *, charged: bool) -> list[ops.Op]:
-    """Into the cgroups v1 of these (controller, directory): memory and pids, or those that it costs nothing to be in.
+def join_cgroups(paths: tuple[tuple[str, str], ...], process: Process | None, *, charged: bool) -> list[ops.Op]:
+    """Into the cgroups v1 of these (controller, directory): CHARGED ones, or those that it costs nothing to be in.
 
     Hooks of the prestart kind look for the devices cgroup. Hierarchies without a controller are joined if they let us.
+    A process with a scheduler of its own has to be in its cpu cgroup first, which may have no time for it.
     """
     plan: list[ops.Op] = []
-    needed = dict.fromkeys(path for name, path in paths if name not in COURTESY and (name in CHARGED) == charged)
+    late = [name for name in CHARGED if name != "cpu" or process is None or process.scheduler is None]
+    charging = dict.fromkeys(path for name, path in paths if name in late)
+    others = dict.fromkeys(path for name, path in paths if name not in COURTESY and path not in charging)
+    needed = charging if charged else others
     if needed:
         plan.append(ops.JoinCgroup(tuple(needed)))
     courtesy = dict.fromkeys(path for name, path in paths if name and name in COURTESY and not charged)

@@ -31,13 +31,13 @@ def build(
     """The plan that starts `wanted` in a container. namespaces: CLONE_NEW* of those in which init is not where we are.
 
     linux: the container's own section, as far as it is for all of its processes.
-    cgroups: (controller, directory) to join; memory and pids come last.  cgroup_required: of v2, a refusal is an error.
+    cgroups: (controller, directory) to join; those that charge come last.  cgroup_required: of v2, a refusal is an error.
     rdt_group: the resctrl group and its monitoring group, "" for none.
     Nothing of ours can be traced from inside: undumpable comes before the first namespace of the container.
     """
     before, after = _affinity(wanted)
     clone = ops.Clone(0, dict(cgroups).get("", ""), cgroup_required)
-    plan = [clone, *before, *join_cgroups(cgroups, charged=False), *after]
+    plan = [clone, *before, *join_cgroups(cgroups, wanted, charged=False), *after]
     if wanted.oom_score_adj is not None:
         plan.append(ops.OomScoreAdj(str(wanted.oom_score_adj)))
     plan.append(ops.Undumpable())
@@ -55,7 +55,7 @@ def build(
     root = ops.Chroot("/") if namespaces & CLONE_NEWNS else ops.EnterRoot()
     plan += [root, ops.ReopenNull(), *(process.terminal(wanted, console=False) if wanted.terminal else ())]
     plan += process.identity(wanted, linux, keep_groups=keep_groups)
-    plan += join_cgroups(cgroups, charged=True)
+    plan += join_cgroups(cgroups, wanted, charged=True)
     if rdt_group[0]:
         plan.append(ops.JoinRdtGroup(*rdt_group))
     end: list[ops.Op] = [ops.Exec(wanted.args, process.environment(wanted))]

@@ -81,7 +81,7 @@ from pyocirun.spec.linux import (
     TimeOffset,
 )
 from pyocirun.spec.mounts import Mount as SpecMount
-from pyocirun.spec.process import Capabilities, ConsoleSize, Rlimit, User
+from pyocirun.spec.process import Capabilities, ConsoleSize, Rlimit, Scheduler, User
 from pyocirun.spec.resources import parse_resources
 from tests.support import (
     CHARGED_PATHS,
@@ -97,8 +97,10 @@ from tests.support import (
     where,
 )
 
-UNCHARGED = JoinCgroup(("/sys/fs/cgroup/cpu,cpuacct/box", "/sys/fs/cgroup/devices/box"))
-CHARGED = JoinCgroup(("/sys/fs/cgroup/memory/box", "/sys/fs/cgroup/pids/box"))
+UNCHARGED = JoinCgroup(("/sys/fs/cgroup/devices/box",))
+CHARGED = JoinCgroup(
+    ("/sys/fs/cgroup/cpu,cpuacct/box", "/sys/fs/cgroup/memory/box", "/sys/fs/cgroup/pids/box"),
+)
 
 OWN = (IDMapping(0, 1000, 1),)
 MAP = (IDMapping(0, 100000, 65536),)
@@ -632,7 +634,7 @@ def test_cgroup_stands_with_its_limits_before_there_is_a_process() -> None:
     assert where(plan, MakeCgroup(CHARGED_PATHS)) < where(plan, WriteCgroup) < where(plan, Clone)
 
 
-def test_memory_and_pids_are_joined_last_and_the_others_first() -> None:
+def test_cgroups_that_charge_are_joined_last_and_the_others_first() -> None:
     plan = build(minimal_spec(), cgroup_paths=CHARGED_PATHS)
 
     first, last = every(plan, JoinCgroup)
@@ -640,6 +642,16 @@ def test_memory_and_pids_are_joined_last_and_the_others_first() -> None:
     assert where(plan, first) == where(plan, Clone) + 1
     assert last == CHARGED
     assert plan.ops[where(plan, last) + 1] == SaveState()
+
+
+def test_a_scheduler_is_set_in_the_cpu_cgroup() -> None:
+    spec = minimal_spec(process=minimal_process(scheduler=Scheduler("SCHED_FIFO", priority=1)))
+
+    plan = build(spec, cgroup_paths=CHARGED_PATHS)
+
+    first, last = every(plan, JoinCgroup)
+    assert first.directories == ("/sys/fs/cgroup/cpu,cpuacct/box", "/sys/fs/cgroup/devices/box")
+    assert last.directories == ("/sys/fs/cgroup/memory/box", "/sys/fs/cgroup/pids/box")
 
 
 def test_devices_cgroup_holds_for_hooks() -> None:
@@ -652,7 +664,7 @@ def test_cgroup_namespace_is_made_inside_of_all_cgroups() -> None:
     plan = build(minimal_spec(namespaces=("mount", "cgroup")), cgroup_paths=CHARGED_PATHS)
 
     made = where(plan, Unshare(CLONE_NEWCGROUP))
-    back = LeaveCgroup(("/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids"))
+    back = LeaveCgroup(("/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids"))
     assert plan.ops[made - 1 : made + 2] == (CHARGED, Unshare(CLONE_NEWCGROUP), back)
     assert every(plan, JoinCgroup)[-1] == CHARGED
 
