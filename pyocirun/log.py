@@ -14,23 +14,31 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyocirun.sinks import Send
+
 _START = time.monotonic()
 _STDERR = 2
+_LEVELS = ("debug", "info", "warning", "error")
 _TAGS = {"debug": "DEBU", "info": "INFO", "warning": "WARN", "error": "ERRO"}
 
 
 class Log:
     """Where one call of the command line says what happens.
 
-    path: of the log file, "" for standard error.  json: JSON lines instead of text.  debug: take debug lines too.
+    path: of the log file, "" for standard error; or "journald:ID", "syslog:NAME".  json: JSON lines instead of text.
+    debug: take debug lines too.  level: of "debug", "info", "warning" and "error", what is less is left out.
     quiet: standard error may belong to a container: unless it is a terminal, only a failure writes there, and the
     lines that were held back with it.
     """
 
-    def __init__(self, path: str = "", *, json: bool = False, debug: bool = False, quiet: bool = False) -> None:
+    def __init__(
+        self, path: str = "", *, json: bool = False, debug: bool = False, quiet: bool = False, level: str = "info"
+    ) -> None:
         self._path = path
         self._json = json
         self._debug = debug
+        self._least = _LEVELS.index(level)
+        self._sink: Send | None = None
         self._quiet = quiet and not debug
         self._held: list[bytes] = []
         self._fd = -1
@@ -70,7 +78,7 @@ class Log:
         for line in self._held:
             self._write(_STDERR, line)
         self._line("error", message, {"step": step, "errno": errno, "path": path, "hint": hint})
-        to_file = self._fd not in (-1, _STDERR)
+        to_file = self._fd not in (-1, _STDERR) or self._sink is not None
         lines = [printable(message)] if to_file else []
         if to_file or not self._json:
             lines += ["  " + printable(detail) for detail in details]
@@ -79,7 +87,15 @@ class Log:
             self._write(_STDERR, _encoded(*lines))
 
     def _line(self, level: str, message: str, facts: dict[str, str | int] | None = None) -> None:
+        if _LEVELS.index(level) < self._least and not (level == "debug" and self._debug):
+            return
         fd = self._open()
+        if self._sink is not None:
+            try:
+                self._sink(level, message, facts or {})
+            except OSError:
+                return  # as of a full disk
+            return
         if self._json:
             line = json_line(level, message, facts)
         elif fd == _STDERR and os.isatty(fd):
@@ -105,6 +121,11 @@ class Log:
             self._fd = _STDERR
             if self._path:
                 try:
+                    if self._path.startswith(("journald:", "syslog:")):
+                        from pyocirun.sinks import open_sink
+
+                        self._sink = open_sink(self._path)
+                        return self._fd
                     self._fd = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o644)
                 except OSError as error:
                     self.warning(f"cannot open the log {self._path}: {os.strerror(error.errno or 0)}")

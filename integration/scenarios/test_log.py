@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
-from integration.harness import Bundle, Runtime
+from integration.harness import Bundle, Runtime, only
 
 
 def test_an_error_stands_in_the_log_and_on_stderr(runtime: Runtime) -> None:
@@ -81,3 +83,63 @@ def test_the_last_line_of_the_log_is_the_error(runtime: Runtime, bundle: Bundle)
 
     assert result.log[-1]["level"] == "error"
     assert "no such file or directory" in result.log[-1]["msg"]
+
+
+@only("pyocirun")
+def test_a_failure_tells_step_errno_path_and_hint(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.bind("/no/such/source", "/mnt")
+
+    line = runtime.create(bundle).log[-1]
+
+    assert {"level", "msg", "time", "step", "errno", "path", "hint"} == set(line)
+    assert (line["step"], line["errno"], line["path"]) == ("open_tree", 2, "/mnt")
+    assert "/no/such/source" in line["hint"]
+
+
+@only("pyocirun")
+def test_the_journal_gets_one_record_with_the_container(runtime: Runtime, place: Path) -> None:
+    (place / "journal").mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(place / "journal/socket"))
+        journal.settimeout(10)
+        mount = 'mount -t tmpfs run /run && mkdir -p /run/systemd/journal && mount --bind "$0" /run/systemd/journal'
+        script = mount + ' && exec "$@"'
+        runtime.command = ["unshare", "-m", "sh", "-c", script, str(place / "journal"), *runtime.command]
+
+        result = runtime("state", "absent", options=("--log", "journald:box"))
+        record = journal.recv(4096).decode().splitlines()
+
+    assert result.status == 1
+    assert "container does not exist" in result.stderr
+    assert {"PRIORITY=3", "CONTAINER_ID=box"} <= set(record)
+    assert "container does not exist" in record[0]
+
+
+@only("pyocirun")
+def test_timings_are_a_trace_whose_sum_is_the_whole(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    path = place / "timings.json"
+
+    result = runtime.run(bundle.args("sleep", "1"), options=("--timings", str(path))).ok()
+
+    events = [event for event in json.loads(path.read_text())["traceEvents"] if event["ph"] == "X"]
+    steps = [event for event in events if event["tid"] == 1]
+    assert {"read the configuration", "wait for the container"} <= {event["name"] for event in steps}
+    assert 0.95 * result.seconds < sum(event["dur"] for event in steps) / 1e6 < 1.05 * result.seconds
+    assert len(events) - len(steps) > 30
+    assert "TERM=xterm" not in path.read_text()
+
+
+@only("pyocirun")
+def test_a_level_leaves_warnings_out(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.process["capabilities"]["bounding"].append("CAP_NO_SUCH")
+
+    result = runtime.run(bundle.args("exit", "0"), options=("--log-level", "error")).ok()
+
+    assert result.log == []
+
+
+@only("pyocirun")
+def test_an_unknown_level_is_refused(runtime: Runtime) -> None:
+    result = runtime("list", options=("--log-level", "loud"))
+
+    result.fails("invalid log-level: loud")

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from pyocirun.container.container import Container
     from pyocirun.container.factory import Factory
     from pyocirun.log import Log
+    from pyocirun.trace import Trace
 
 DEFAULT_ROOT = "/run/pyocirun"
+_LEVELS = ("debug", "info", "warning", "error")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,6 +37,8 @@ def main(argv: list[str] | None = None) -> int:
         from pyocirun.cli.failure import report
 
         return report(error, session)
+    finally:
+        session.end()
 
 
 def entry() -> NoReturn:
@@ -64,6 +68,7 @@ class Session:
     def __init__(self) -> None:
         self.flags: dict[str, Any] = {}
         self.command = ""
+        self.trace: Trace | None = None
         self._log: Log | None = None
 
     def understand(self, argv: list[str]) -> Call | None:
@@ -74,21 +79,41 @@ class Session:
             if call is None:
                 return None
         self.flags = call.global_flags
-        self._check_log_format()
+        self._check_log()
         self.command = call.command
+        if self.flags["timings"]:
+            from pyocirun.trace import Trace
+
+            self.trace = Trace()
+            self.step("get ready")
         if self.flags["criu"] is not None:
             self.warn("--criu is ignored: criu is looked for in PATH")
         return call
+
+    def step(self, name: str) -> None:
+        """For --timings: it is this that takes the time from now on."""
+        if self.trace is not None:
+            self.trace.step(name)
+
+    def end(self) -> None:
+        """Write what --timings asks for."""
+        if self.trace is not None:
+            try:
+                self.trace.write(self.flags["timings"], self.command)
+            except OSError as error:
+                self.warn(f"cannot write the timings {self.flags['timings']}: {error.strerror}")
 
     @property
     def log(self) -> Log:
         if self._log is None:
             from pyocirun.log import Log
 
+            level = self.flags.get("log-level")
             self._log = Log(
                 self.flags.get("log") or "",
                 json=self.flags.get("log-format") == "json",
                 debug=self.flags.get("debug", False),
+                level=level if level in _LEVELS else "info",
                 # Without a terminal, descriptors 0 to 2 of these belong to the container.
                 quiet=self.command in ("create", "exec", "run"),
             )
@@ -110,6 +135,7 @@ class Session:
             rootless=self._rootless(),
             warn=warn or self.warn,
             debug=self.log.debug if self.flags["debug"] else None,
+            trace=self.trace,
         )
 
     def load(self, id: str) -> Container:
@@ -156,7 +182,13 @@ class Session:
             raise UsageError(f'invalid value "{when}" for flag -rootless: not true, false or auto')
         return options.BOOLEANS[when]
 
-    def _check_log_format(self) -> None:
+    def _check_log(self) -> None:
+        if self.flags["log-level"] not in ("", *_LEVELS):
+            from pyocirun.errors import UsageError
+
+            raise UsageError(f"invalid log-level: {self.flags['log-level']}")
+        if self.flags["log-level"] == "debug":
+            self.flags["debug"] = True
         if self.flags["log-format"] not in ("", "text", "json"):
             from pyocirun.errors import UsageError
 

@@ -35,9 +35,11 @@ class Call(Record):
 
 GLOBAL: tuple[Option, ...] = (
     ("debug", "", "flag", "", "log what is done, step by step", None),
-    ("log", "", "str", "FILE", "append the log to FILE instead of standard error", None),
+    ("log", "", "str", "FILE", "append the log to FILE instead of standard error; or journald:ID, syslog:NAME", None),
     ("log-format", "", "str", "FORMAT", "text or json", "text"),
+    ("log-level", "", "str", "LEVEL", "leave out what is less than debug, info, warning or error", "info"),
     ("root", "", "str", "DIR", "keep the state of containers in DIR, best on a tmpfs", None),
+    ("timings", "", "str", "FILE", "write where the time went, for Perfetto or about:tracing", None),
     ("systemd-cgroup", "", "flag", "", "let systemd make cgroups; cgroupsPath is then slice:prefix:name", None),
     ("rootless", "", "str", "WHEN", "pass over cgroup permission errors: true, false or auto", "auto"),
     ("criu", "", "str", "FILE", "", None),

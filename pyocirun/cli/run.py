@@ -28,16 +28,19 @@ def run(call: Call, session: Session) -> int:
             from pyocirun.cli.pidfile import write_pid_file
 
             write_pid_file(call.flags["pid-file"], pid)
+        session.step("start")
         if relay is not None:
             relay.begin()
         notify = files.environment("NOTIFY_SOCKET") or None
         container.start(notify_socket=notify, notify_in_background=signals is not None)
+        session.step("wait for the container")
         status = signals.follow(pid, container.kill, container.wait, relay) if signals else 0
         done = True
     finally:
         if relay is not None:
             relay.end()
         if not (done and keep):
+            session.step("delete")
             _remove(container, session)
     return status
 

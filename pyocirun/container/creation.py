@@ -74,6 +74,7 @@ class Creation:
     def run(self, config: bytes, stdio: tuple[int, int, int]) -> Container:
         """Carry the plan out up to the gate. Raises Error, and leaves nothing behind then."""
         try:
+            self.factory.step("encode the plan, make cgroup and state")
             encoded = self._encode()
             self._open_handover()
             # First the look at whose cgroup it is, then the state that names it: what is deleted by it is ours.
@@ -105,9 +106,9 @@ class Creation:
     def _encode(self) -> Encoded:
         planned = self.plan
         self._compile_filter()
-        if self.encoded is not None and self.plan is planned and self.factory.debug is None:
+        if self.encoded is not None and self.plan is planned and not self._wants_stamps():
             return self.encoded
-        return encode(self.plan, stamps=self.factory.debug is not None)
+        return encode(self.plan, stamps=self._wants_stamps())
 
     def _compile_filter(self) -> None:
         if self.spec.linux.seccomp is not None:
@@ -123,7 +124,8 @@ class Creation:
             self.handover = Handover(terminal, *self.sockets, "standard")
 
     def _launch(self, encoded: Encoded, stdio: tuple[int, int, int]) -> Launched:
-        stamps = native.shared_memfd("stamps", MAX_OPS * 8) if self.factory.debug is not None else -1
+        stamps = native.shared_memfd("stamps", MAX_OPS * 8) if self._wants_stamps() else -1
+        self.factory.step("nsexec sets the container up")
         try:
             self.launched = launch(self.plan, encoded, self._open_slot, stdio, stamps, places=(self.factory.root,))
             drive(self.plan, self.launched, self._effects(), self._answers(), self.factory.warn)
@@ -134,6 +136,10 @@ class Creation:
             if stamps >= 0:
                 self._tell_times(posix.pread(stamps, MAX_OPS * 8, 0))
                 posix.close(stamps)
+            self.factory.step("finish")
+
+    def _wants_stamps(self) -> bool:
+        return self.factory.debug is not None or self.factory.trace is not None
 
     def _oom_killed(self) -> Error | None:
         from pyocirun.container.oom import oom_killed
@@ -141,7 +147,9 @@ class Creation:
         return oom_killed(self.manager) if self.manager is not None else None
 
     def _tell_times(self, times: bytes) -> None:
-        """For --debug: what nsexec did, and when, in microseconds since its first operation."""
+        """For --debug: what nsexec did, and when, in microseconds since its first operation. For --timings too."""
+        if self.factory.trace is not None:
+            self.factory.trace.operations([op.describe() for op in self.plan.ops], times)
         if self.factory.debug is None:
             return
         first = 0

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pyocirun.plan.encode import Encoded
     from pyocirun.plan.ops import Plan
     from pyocirun.spec.config import Spec
+    from pyocirun.trace import Trace
 
 DEFAULT_ROOT = "/run/pyocirun"
 
@@ -37,7 +38,7 @@ class Factory:
     rootless: cgroups that may not be made are passed over; None: as the caller's privileges are.  root_on_tmpfs: mount
     a tmpfs on `root` if it is not one.  newuidmap, newgidmap: programs that map ids for a caller who may not, looked up
     in PATH.  criu: not used yet.  warn, debug: get one line each; None: warnings go to the `warnings` module, debug
-    nowhere.
+    nowhere.  trace: is told the steps of `create` as they begin, and when nsexec did what.
 
     Safe to use from many threads at once; it leaves the working directory, umask, signal handlers, environment and
     other children of the process alone.
@@ -55,6 +56,7 @@ class Factory:
         newgidmap: str = "newgidmap",
         warn: Callable[[str], None] | None = None,
         debug: Callable[[str], None] | None = None,
+        trace: Trace | None = None,
     ) -> None:
         self.root = files.absolute(root or DEFAULT_ROOT)
         self.cgroup_manager = cgroup_manager
@@ -65,6 +67,7 @@ class Factory:
         self.newgidmap = newgidmap
         self.warn = warn or _warn
         self.debug = debug
+        self.trace = trace
         self._prepared = False
 
     def create(
@@ -234,6 +237,11 @@ class Factory:
             return  # it is the other one's
         empty_and_destroy(select(host, self.cgroup_manager, paths, lenient=self.is_rootless(host)))
 
+    def step(self, name: str) -> None:
+        """For the trace: it is this that takes the time from now on."""
+        if self.trace is not None:
+            self.trace.step(name)
+
     def _prepare(self) -> None:
         """The root directory is there, and safe."""
         if not self._prepared:
@@ -272,9 +280,11 @@ class Factory:
         from pyocirun.spawn.probe import namespace_inode, probe
         from pyocirun.spec.bundle import read_bundle, rootfs_path
 
+        self.step("read the configuration")
         absolute, data, spec = read_bundle(bundle or ".", config)
         if change is not None:
             spec = change(spec)
+        self.step("look at the machine, and make the plan")
         if host is None:
             process = spec.process
             labelled = bool(spec.linux.mount_label or (process and (process.apparmor_profile or process.selinux_label)))
