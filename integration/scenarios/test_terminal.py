@@ -120,9 +120,9 @@ def test_control_c_is_the_business_of_the_container(runtime: Runtime, terminal_b
 def test_job_control_works(runtime: Runtime, terminal_bundle: Bundle) -> None:
     caller = run(runtime, terminal_bundle.args("/bin/sh", "-i"))
     caller.read_until("$ ")
-    caller.type("sleep 100\r")
-    caller.read_until("sleep 100")
-    eventually(lambda: b"sleep\x00100" in _commands(), "sleep runs")
+    seconds = str(100000 + os.getpid())  # that no other process sleeps for
+    caller.type(f"sleep {seconds}\r")
+    eventually(lambda: f"sleep\0{seconds}\0".encode() in _commands(), "sleep runs")
 
     caller.type("\x1a")
     caller.read_until("Stopped")
