@@ -13,7 +13,7 @@ PY_FILES := pyocirun csrc tests integration docs/man setup.py
 PYTEST := $(BIN)/python -P -m pytest -q -p no:cacheprovider
 RUNTIME ?= $(abspath $(BIN)/pyocirun)
 
-.PHONY: all demo test check format unit scenarios engines conformance vm vm-image vm-test bench golden man build system clean
+.PHONY: all demo test check format unit scenarios engines engines-short conformance vm vm-image vm-test bench golden man build system clean
 
 all: build
 
@@ -25,7 +25,7 @@ test: system build
 	$(MAKE) check
 	$(MAKE) unit
 	$(MAKE) scenarios
-	$(MAKE) engines
+	$(MAKE) engines-short
 	$(MAKE) vm
 
 check: system build
@@ -48,6 +48,10 @@ scenarios: build
 
 engines: build
 	RUNTIME=$(RUNTIME) $(PYTEST) integration/engines
+
+# As a part of `make test`: what takes minutes is left out.
+engines-short: build
+	RUNTIME=$(RUNTIME) $(PYTEST) -m 'not full' integration/engines
 
 conformance: build
 	$(BIN)/python integration/conformance/run.py --runtime-tools "$(RUNTIME_TOOLS)" --runtime $(RUNTIME)

@@ -32,6 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requires(*needs): skip where one is missing; fail if PYOCIRUN_MUST_WORK=1")
     config.addinivalue_line("markers", "vm: among those that `make test` runs in the virtual machine")
     config.addinivalue_line("markers", "only(name): for this runtime alone")
+    config.addinivalue_line("markers", "asks(feature): skip for an engine that has it not")
+    config.addinivalue_line("markers", "full: for `make engines` alone, not among what CI runs")
     if NEEDS["root"]():
         isolate()
 

@@ -10,7 +10,7 @@ packages="gcc libc6-dev libcap-dev libseccomp-dev python3-dev python3-venv"
 vm="e2fsprogs mmdebstrap qemu-system-x86"
 case "${1:-build}" in
 build) ;;
-test) packages="$packages busybox-static clang-format containerd uidmap iproute2 $vm" ;;
+test) packages="$packages busybox-static clang-format containerd uidmap iproute2 docker.io procps $vm" ;;
 vm) packages="$packages $vm" ;;
 *)
 	echo "usage: $0 build|test|vm" >&2
@@ -47,5 +47,9 @@ if [ ! -e "$policy" ]; then
 	chmod 755 "$policy"
 	trap 'rm -f "$policy"' EXIT
 fi
+# Debian 13 has docker's client in a package of its own.
+case "$missing" in
+*docker.io*) if apt-cache show docker-cli >/dev/null 2>&1; then missing="$missing docker-cli"; fi ;;
+esac
 # shellcheck disable=SC2086
 apt-get install --no-install-recommends -y -q $missing

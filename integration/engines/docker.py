@@ -1,0 +1,184 @@
+"""A dockerd of one's own: data, state, socket and network namespace, with the runtime under test as its default.
+
+It brings its own containerd. Containers are in a cgroup of the test's name. iptables is left alone: a bridge and the
+containers on it need none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from integration.engines.engine import DEFAULT, Engine, Wish, finish
+from integration.engines.image import compile_box, rootfs
+from integration.engines.machine import BASE, NAME, Ended, Machine, cgroups
+
+TOOLS = ("dockerd", "docker", "containerd", "containerd-shim-runc-v2", "busybox", "cc")
+# Beside Debian's daemon Debian's client, whatever comes first on PATH.
+CLIENT = "/usr/bin/docker" if os.path.exists("/usr/bin/docker") else "docker"
+SOCKET = f"unix://{BASE}/docker.sock"
+IMAGE = "box"
+UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+OWN = "under-test"
+
+
+class Docker(Engine):
+    """dockerd with `runtime` under the name OWN, and as its default. remap: with userns-remap."""
+
+    name = "docker"
+
+    def __init__(self, runtime: str, remap: bool = False, settings: Mapping[str, Any] | None = None) -> None:
+        self.runtime = runtime
+        self.lacks = {} if remap else {"user namespace": "it has them for all containers or none: see test_docker.py"}
+        written: dict[str, Any] = {
+            "data-root": f"{BASE}/data",
+            "exec-root": f"{BASE}/exec",
+            "pidfile": f"{BASE}/docker.pid",
+            "hosts": [SOCKET],
+            "cgroup-parent": f"/{NAME}",
+            "exec-opts": ["native.cgroupdriver=cgroupfs"],
+            "iptables": False,
+            "ip6tables": False,
+            "runtimes": {OWN: {"path": runtime}},
+            "default-runtime": OWN,
+            **(settings or {}),
+        }
+        files = {f"{BASE}/daemon.json": ""}
+        if remap:
+            written["userns-remap"] = "mapped:mapped"
+            files |= {
+                "/etc/passwd": _with("/etc/passwd", "mapped:x:64321:64321::/:/bin/false\n"),
+                "/etc/group": _with("/etc/group", "mapped:x:64321:\n"),
+                "/etc/subuid": "mapped:1000000:65536\n",
+                "/etc/subgid": "mapped:1000000:65536\n",
+            }
+        files[f"{BASE}/daemon.json"] = json.dumps(written)
+        self.machine = Machine(
+            ["dockerd", "--config-file", f"{BASE}/daemon.json"], files, {"DOCKER_CONFIG": f"{BASE}/client"}
+        )
+        try:
+            self.machine.wait_for(lambda: self("version").status == 0, "dockerd answers")
+            self._import_image()
+        except BaseException:
+            self.close()
+            raise
+
+    def __call__(self, *arguments: str, stdin: bytes = b"") -> Ended:
+        """Run the client to its end."""
+        return self.machine(*self.command(), *arguments, stdin=stdin)
+
+    def command(self) -> list[str]:
+        """The client, and where the daemon is."""
+        return [CLIENT, "--host", SOCKET]
+
+    def _import_image(self) -> None:
+        layer = rootfs(compile_box(self.machine.scratch))
+        self("import", "--change", "ENV PATH=/bin:/ FROM_IMAGE=yes", "-", IMAGE, stdin=layer).ok()
+
+    # ---- what every engine has ----
+
+    def run(self, *args: str, wish: Wish = DEFAULT) -> Ended:
+        arguments = ["run", "--rm", *self.options(wish), IMAGE, *args]
+        if wish.terminal:
+            return self.machine.in_terminal(*self.command(), *arguments)
+        return self(*arguments)
+
+    def begin(self, *args: str, wish: Wish = DEFAULT) -> str:
+        return self("run", "--detach", *self.options(wish), IMAGE, *args).ok().strip()
+
+    def options(self, wish: Wish) -> list[str]:
+        """Options of `docker run`. Without a network of its own, which the scenarios about networks ask for."""
+        options = ["--network", "none"]
+        options += ["--memory", str(wish.memory)] if wish.memory else []
+        options += ["--pids-limit", str(wish.pids)] if wish.pids else []
+        options += ["--read-only"] if wish.read_only else []
+        options += ["--user", wish.user] if wish.user else []
+        options += ["--cap-drop", "ALL"] if wish.drop_all else []
+        options += [part for name in wish.add for part in ("--cap-add", name)]
+        options += ["--restart", "on-failure:2"] if wish.restart else []
+        options += ["--tty"] if wish.terminal else []
+        options += [part for each in wish.environment for part in ("--env", each)]
+        return options + (["--security-opt", f"seccomp={self._profile(wish.seccomp)}"] if wish.seccomp else [])
+
+    def _profile(self, profile: str) -> str:
+        return profile if profile == "unconfined" else self.machine.write(f"{BASE}/profile.json", profile)
+
+    def exec(self, container: str, *args: str, terminal: bool = False) -> Ended:
+        if terminal:
+            return self.machine.in_terminal(*self.command(), "exec", "--tty", container, *args)
+        return self("exec", container, *args)
+
+    def inspect(self, container: str, template: str) -> str:
+        """One value of `docker inspect`, by a Go template; "" if there is no such container."""
+        return self("inspect", "--format", template, container).stdout.strip()
+
+    def status(self, container: str) -> str:
+        return self.inspect(container, "{{.State.Status}}")
+
+    def exit_code(self, container: str) -> int:
+        return int(self.inspect(container, "{{.State.ExitCode}}"))
+
+    def output(self, container: str) -> str:
+        return self("logs", container).ok()
+
+    def kill(self, container: str, signal: str) -> Ended:
+        return self("kill", "--signal", signal, container)
+
+    def stop(self, container: str, seconds: int) -> Ended:
+        return self("stop", "--time", str(seconds), container)
+
+    def pause(self, container: str) -> Ended:
+        return self("pause", container)
+
+    def resume(self, container: str) -> Ended:
+        return self("unpause", container)
+
+    def update_memory(self, container: str, limit: int) -> Ended:
+        return self("update", "--memory", str(limit), "--memory-swap", "-1", container)
+
+    def memory(self, container: str) -> tuple[int, int]:
+        usage, limit = self("stats", "--no-stream", "--format", "{{.MemUsage}}", container).ok().split(" / ")
+        return _bytes(usage), _bytes(limit)
+
+    def restarts(self, container: str) -> int:
+        return int(self.inspect(container, "{{.RestartCount}}"))
+
+    def remove(self, container: str) -> Ended:
+        return self("rm", "--force", "--volumes", container)
+
+    def containers(self) -> list[str]:
+        return self("ps", "--all", "--quiet").ok().split()
+
+    def run_at_once(self, commands: list[list[str]]) -> list[Ended]:
+        line = [*self.command(), "run", "--rm", *self.options(DEFAULT), IMAGE]
+        return [finish(each) for each in [self.machine.begin(*line, *command) for command in commands]]
+
+    def leftovers(self) -> list[str]:
+        left = [f"container {name}" for name in self.containers()]
+        left += [f"process {line}" for line in self.machine.processes().values() if "containerd-shim" in line]
+        left += [f"cgroup {path}" for path in cgroups() if os.path.basename(path) != NAME]
+        state = self.machine.path(f"{BASE}/exec/runtime-{OWN}/moby")
+        for name in os.listdir(state) if os.path.isdir(state) else []:
+            left += [f"state {name}"] if not name.startswith("@") else []
+        return left
+
+
+def remapped(runtime: str) -> Docker:
+    """dockerd whose containers all have a user namespace."""
+    return Docker(runtime, remap=True)
+
+
+def _bytes(text: str) -> int:
+    """Of a figure as `docker stats` prints it: 31.5MiB."""
+    found = re.fullmatch(r"([0-9.]+)([KMG]?i?B)", text.strip())
+    assert found, text
+    return round(float(found[1]) * UNITS[found[2]])
+
+
+def _with(path: str, line: str) -> str:
+    """The content of a file of the host, and one more line."""
+    with open(path) as file:
+        return file.read() + line

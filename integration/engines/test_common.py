@@ -1,0 +1,325 @@
+"""The scenarios that are the same for every engine: what its user asks for arrives, and nothing stays behind.
+
+RUNTIME names the runtime, by path or name; without it, the installed pyocirun.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from integration.engines import docker
+from integration.engines.engine import DEFAULT, Engine, Wish, runtime_path
+from integration.engines.machine import NEEDED, eventually
+
+MIB = 1 << 20
+TRAP = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done"
+DEAF = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
+COUNT = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.05; done"
+LIMIT = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null"
+FORBID_MKDIR = {
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}],
+}
+
+ENGINES: dict[str, tuple[Callable[[str], Engine], tuple[str, ...]]] = {
+    "docker": (docker.Docker, docker.TOOLS),
+    "docker, remapped": (docker.remapped, docker.TOOLS),
+}
+# What `make engines` runs, and CI does not: the way through the runtime is nearly that of another one.
+FULL = ["docker, remapped"]
+
+
+def _parameters() -> list[object]:
+    return [pytest.param(name, marks=[pytest.mark.full] if name in FULL else []) for name in ENGINES]
+
+
+@pytest.fixture(scope="module", params=_parameters())
+def daemon(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    make, tools = ENGINES[request.param]
+    engine = make(runtime_with(tools))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def engine(daemon: Engine, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """An engine without a container, before and after the test."""
+    for marker in request.node.iter_markers("asks"):
+        if reason := daemon.lacks.get(marker.args[0]):
+            pytest.skip(f"{daemon.name}: {reason}")
+    yield daemon
+    for name in daemon.containers():
+        daemon.remove(name)
+    eventually(lambda: not daemon.leftovers(), f"nothing is left: {daemon.leftovers()}", 15)
+
+
+def runtime_with(tools: tuple[str, ...]) -> str:
+    """Path of the runtime under test. Without it, or a tool, the test is skipped, or fails in CI."""
+    missing = [tool for tool in (*tools, *NEEDED) if shutil.which(tool) is None]
+    missing += ["root"] if os.geteuid() != 0 else []
+    missing += [] if runtime_path() else ["a runtime"]
+    if missing and os.environ.get("PYOCIRUN_MUST_WORK") == "1":
+        pytest.fail(f"{', '.join(missing)} is missing, and PYOCIRUN_MUST_WORK=1")
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
+    return runtime_path()
+
+
+def asks(feature: str) -> pytest.MarkDecorator:
+    """A scenario about something that not every engine has: see Engine.lacks."""
+    return pytest.mark.asks(feature)
+
+
+def ready(engine: Engine, script: str, wish: Wish = DEFAULT) -> str:
+    """The id of a container whose shell runs this and has said `ready`."""
+    container = engine.begin("sh", "-c", script, wish=wish)
+    eventually(lambda: "ready" in engine.output(container), "the container is ready")
+    return container
+
+
+# ---- run ----
+
+
+def test_output_arrives(engine: Engine) -> None:
+    ended = engine.run("sh", "-c", "echo out; echo err >&2")
+
+    assert (ended.status, ended.stdout, ended.stderr) == (0, "out\n", "err\n")
+
+
+def test_exit_code_arrives(engine: Engine) -> None:
+    ended = engine.run("sh", "-c", "exit 7")
+
+    assert ended.status == 7
+
+
+def test_environment_of_image_and_caller_arrives(engine: Engine) -> None:
+    ended = engine.run("sh", "-c", 'echo "$FROM_IMAGE $GIVEN"', wish=Wish(environment=("GIVEN=a b",)))
+
+    assert ended.ok() == "yes a b\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "code"),
+    [
+        ("/nope", 'exec: "/nope": stat /nope: no such file or directory', 127),
+        ("nope", 'exec: "nope": executable file not found in $PATH', 127),
+        ("/bin/notes", 'exec: "/bin/notes": permission denied', 126),
+    ],
+)
+def test_message_and_code_of_a_command_that_cannot_run(engine: Engine, command: str, words: str, code: int) -> None:
+    ended = engine.run(command)
+
+    assert words in ended.stderr
+    assert ended.status == code if engine.codes else ended.status != 0
+
+
+def test_a_terminal_of_the_size_of_the_callers(engine: Engine) -> None:
+    script = "tty; for n in 1 2 3 4 5 6 7 8 9; do stty size; sleep 0.2; done"
+
+    ended = engine.run("sh", "-c", script, wish=Wish(terminal=True))
+
+    assert "/dev/pts/0" in ended.ok() or "/dev/console" in ended.stdout
+    assert "30 100" in ended.stdout
+
+
+# ---- exec ----
+
+
+def test_exec_gives_its_output_and_exit_code(engine: Engine) -> None:
+    container = ready(engine, TRAP)
+
+    fine = engine.exec(container, "sh", "-c", "echo beside; exit 9")
+
+    assert (fine.status, fine.stdout) == (9, "beside\n")
+
+
+@asks("exec with a terminal")
+def test_exec_with_a_terminal(engine: Engine) -> None:
+    container = ready(engine, TRAP)
+
+    ended = engine.exec(container, "sh", "-c", "test -t 0 && test -t 1 && echo terminal", terminal=True)
+
+    assert "terminal" in ended.ok()
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "code"),
+    [
+        ("/nope", "no such file or directory", 127),
+        ("nope", "executable file not found in $PATH", 127),
+        ("/bin/notes", "permission denied", 126),
+    ],
+)
+def test_message_and_code_of_an_exec_that_cannot_run(engine: Engine, command: str, words: str, code: int) -> None:
+    container = ready(engine, TRAP)
+
+    ended = engine.exec(container, command)
+
+    assert words in ended.stderr + ended.stdout
+    # docker makes 126 of all of them until version 23
+    assert ended.status in (code, 126) if engine.codes else ended.status != 0
+    assert engine.status(container) == "running"
+
+
+# ---- kill, stop, pause, update ----
+
+
+def test_a_signal_reaches_the_process(engine: Engine) -> None:
+    container = ready(engine, TRAP)
+
+    engine.kill(container, "SIGTERM").ok()
+
+    assert engine.wait(container) == 3
+
+
+def test_the_exit_code_of_a_killed_process(engine: Engine) -> None:
+    container = ready(engine, TRAP)
+
+    engine.kill(container, "SIGKILL").ok()
+
+    assert engine.wait(container) == 137
+
+
+def test_stop_asks_first(engine: Engine) -> None:
+    container = ready(engine, TRAP)
+
+    engine.stop(container, 30).ok()
+
+    assert engine.exit_code(container) == 3
+
+
+def test_stop_kills_what_does_not_listen(engine: Engine) -> None:
+    container = ready(engine, DEAF)
+
+    engine.stop(container, 1)
+
+    assert engine.wait(container) == 137
+
+
+@asks("pause")
+def test_a_paused_container_does_nothing_until_it_is_resumed(engine: Engine) -> None:
+    container = ready(engine, "echo ready; " + COUNT)
+
+    engine.pause(container).ok()
+    status = engine.status(container)
+    first = engine.output(container)
+    eventually(lambda: engine.output(container) == first, "the output stands still", 5)
+    engine.resume(container).ok()
+    eventually(lambda: len(engine.output(container)) > len(first), "the output goes on")
+
+    assert status == "paused"
+    assert engine.status(container) == "running"
+
+
+@asks("update")
+def test_an_update_changes_the_limit(engine: Engine) -> None:
+    container = ready(engine, TRAP, Wish(memory=64 * MIB))
+
+    engine.update_memory(container, 96 * MIB).ok()
+
+    assert engine.exec(container, "sh", "-c", LIMIT).stdout.split() == [str(96 * MIB)]
+
+
+# ---- what the container is given ----
+
+
+@asks("limits")
+def test_limits_are_seen_in_the_container_and_by_the_engine(engine: Engine) -> None:
+    container = ready(engine, TRAP, Wish(memory=64 * MIB))
+
+    inside = engine.exec(container, "sh", "-c", LIMIT).stdout.split()
+    used, limit = engine.memory(container)
+
+    assert inside == [str(64 * MIB)]
+    assert limit == 64 * MIB
+    assert 0 < used < limit
+
+
+@asks("limits")
+def test_a_container_that_takes_too_much_memory_is_killed(engine: Engine) -> None:
+    ended = engine.run("sh", "-c", "x=xxxxxxxx; while :; do x=$x$x; done", wish=Wish(memory=16 * MIB))
+
+    assert ended.status in (137, 2)
+
+
+@asks("limits")
+def test_a_limit_on_processes(engine: Engine) -> None:
+    script = "for n in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; echo all"
+
+    ended = engine.run("sh", "-c", script, wish=Wish(pids=5))
+
+    assert "can't fork" in ended.stderr
+    assert "all" not in ended.stdout
+
+
+def test_a_read_only_root(engine: Engine) -> None:
+    ended = engine.run("sh", "-c", "touch /file; touch /bin/file; echo $?", wish=Wish(read_only=True))
+
+    assert ended.stdout == "1\n"
+    assert "Read-only file system" in ended.stderr
+
+
+def test_a_user_and_a_group(engine: Engine) -> None:
+    ended = engine.run("sh", "-c", "id -u; id -g; touch /file || echo no", wish=Wish(user="1000:1000"))
+
+    assert ended.stdout == "1000\n1000\nno\n"
+
+
+def test_capabilities(engine: Engine) -> None:
+    script = "grep -E 'Cap(Prm|Eff|Bnd)' /proc/self/status"
+
+    ended = engine.run("sh", "-c", script, wish=Wish(drop_all=True, add=("CHOWN", "NET_RAW")))
+
+    assert {line.split()[1] for line in ended.ok().splitlines()} == {f"{1 << 0 | 1 << 13:016x}"}
+
+
+@asks("default profile")
+def test_the_default_seccomp_profile(engine: Engine) -> None:
+    ended = engine.run("sh", "-c", "grep Seccomp: /proc/self/status; unshare --uts true || echo refused")
+
+    assert ended.ok().split() == ["Seccomp:", "2", "refused"]
+
+
+@asks("profile")
+def test_a_seccomp_profile_of_ones_own(engine: Engine) -> None:
+    ended = engine.run("sh", "-c", "mkdir /tmp/d; echo $?", wish=Wish(seccomp=json.dumps(FORBID_MKDIR)))
+
+    assert ended.stdout == "1\n"
+    assert "Function not implemented" in ended.stderr
+
+
+@asks("user namespace")
+def test_a_user_namespace(engine: Engine) -> None:
+    script = "head -n 1 /proc/self/uid_map; id -u; touch /root/file && echo made"
+
+    ended = engine.run("sh", "-c", script, wish=Wish(user_namespace=True))
+
+    first, *rest = ended.ok().splitlines()
+    assert first.split()[:2] == ["0", "1000000"]
+    assert rest == ["0", "made"]
+
+
+# ---- many and again ----
+
+
+@asks("restart")
+def test_a_container_that_fails_is_started_again(engine: Engine) -> None:
+    container = engine.begin("sh", "-c", "echo once; exit 4", wish=Wish(restart=True))
+
+    eventually(lambda: engine.restarts(container) >= 2, "it has been started again, twice")
+    eventually(lambda: engine.output(container).count("once") == 3, "it has run three times")
+
+
+def test_twenty_at_once(engine: Engine) -> None:
+    ended = engine.run_at_once([["sh", "-c", f"echo {number}; exit {number}"] for number in range(20)])
+
+    assert [(each.stdout, each.status) for each in ended] == [(f"{number}\n", number) for number in range(20)]
