@@ -299,6 +299,35 @@ class Container:
         await_end(self.init, self._path, timeout)
         return self.init.wait(0 if timeout is not None else None)
 
+    async def wait_async(self, timeout: float | None = None) -> int:
+        """The same as wait, in an asyncio task."""
+        if self.init is not None:
+            from pyocirun.container.tasks import await_end
+
+            await await_end(self.init, self._path, timeout)
+        return self.wait(0)
+
+    def __enter__(self) -> Container:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """At the end of a `with` block nothing of the container is left, whether it still runs or not."""
+        from pyocirun.errors import ContainerNotExist
+
+        try:
+            self.delete(force=True)
+        except ContainerNotExist:
+            pass  # the block has deleted it
+
+    async def __aenter__(self) -> Container:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """The same in an asyncio task: also when it is cancelled, nothing is left. The loop goes on meanwhile."""
+        from pyocirun.container.tasks import to_the_end
+
+        await to_the_end(self.__exit__)
+
     def delete(self, *, force: bool = False) -> None:
         """Remove what the container holds: processes, cgroup, state; then poststop hooks run.
 

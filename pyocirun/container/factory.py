@@ -144,6 +144,34 @@ class Factory:
             )
             return creation.run(data, stdio)
 
+    def run(self, id: str, bundle: str | None = None, **wishes: Any) -> Container:
+        """Create a container and start it: see create, which knows the wishes. If it does not start, nothing is left.
+
+        `with factory.run(...) as container:` deletes it at the end of the block.
+        """
+        container = self.create(id, bundle, **wishes)
+        try:
+            container.start()
+        except BaseException:
+            container.__exit__()
+            raise
+        return container
+
+    async def run_async(self, id: str, bundle: str | None = None, **wishes: Any) -> Container:
+        """The same as run, in an asyncio task. If the task is cancelled meanwhile, nothing is left of the container."""
+        from asyncio import CancelledError
+
+        from pyocirun.container.tasks import to_the_end
+
+        made: list[Container] = []
+        try:
+            await to_the_end(lambda: made.append(self.run(id, bundle, **wishes)))
+        except CancelledError:
+            for container in made:
+                await container.__aexit__()
+            raise
+        return made[0]
+
     def load(self, id: str) -> Container:
         """The container with this id. Raises InvalidID, ContainerNotExist, StateError for a state that is damaged."""
         states.check_id(id)

@@ -78,6 +78,14 @@ class Process:
             if left == 0:  # a signal ends a poll before its time
                 return False
 
+    async def wait_async(self, timeout: float | None = None) -> int:
+        """The same as wait, in an asyncio task."""
+        if self._status is None:
+            from pyocirun.cgroup.events import readable
+
+            await readable(self.pidfd, timeout=timeout)
+        return self.wait(0)
+
     def signal(self, signal: int) -> None:
         """Send a signal. Raises ProcessLookupError if it has ended. pidfd_send_signal(2)"""
         native.send_signal(self.pidfd, signal)

@@ -31,7 +31,7 @@ def build(
     """The plan that starts `wanted` in a container. namespaces: CLONE_NEW* of those in which init is not where we are.
 
     linux: the container's own section, as far as it is for all of its processes.
-    cgroups: (controller, directory) to join; those that charge come last.  cgroup_required: of v2, a refusal is an error.
+    cgroups: (controller, directory) to join; what charges comes last.  cgroup_required: of v2, a refusal is an error.
     rdt_group: the resctrl group and its monitoring group, "" for none.
     Nothing of ours can be traced from inside: undumpable comes before the first namespace of the container.
     """
