@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <linux/bpf.h>
 #include <linux/capability.h>
+#include <linux/openat2.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
@@ -407,6 +408,17 @@ int pyo_wait(int pidfd, int block, int *status)
 		return 0;
 	*status = about.si_code == CLD_EXITED ? about.si_status : -about.si_status;
 	return 1;
+}
+
+/* A file of an image: links lead nowhere else, and a pipe does not keep us waiting. */
+int pyo_open_in_root(int root, const char *path)
+{
+	struct open_how how = {
+		.flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
+		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+	};
+
+	return result(syscall(SYS_openat2, root, path, &how, sizeof(how)));
 }
 
 int pyo_open_tree(const char *path, int recursive)

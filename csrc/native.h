@@ -26,6 +26,7 @@ int pyo_prlimit(int pid, int resource, uint64_t soft, uint64_t hard);
 int pyo_flock(int fd, int wait);
 int pyo_pidfd_send_signal(int pidfd, int signal);
 int pyo_wait(int pidfd, int block, int *status);
+int pyo_open_in_root(int root, const char *path);
 int pyo_open_tree(const char *path, int recursive);
 int pyo_mount_setattr(int fd, uint64_t set, uint64_t clear, uint64_t propagation, int userns,
 		      int recursive);

@@ -111,6 +111,11 @@ def wait(pidfd: int, *, block: bool = True) -> int | None:
     return status[0] if _checked(_lib.pyo_wait(pidfd, block, status)) else None
 
 
+def open_in_root(root: int, path: str) -> int:
+    """A file below the directory `root`, for reading; links do not lead out of it. Raises OSError. openat2(2)"""
+    return _checked(_lib.pyo_open_in_root(root, files.encode(path)), path)
+
+
 def open_tree(path: str, *, recursive: bool) -> int:
     """A detached copy of the mount tree at a path. open_tree(2)"""
     return _checked(_lib.pyo_open_tree(files.encode(path), recursive), path)

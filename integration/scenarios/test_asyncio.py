@@ -25,8 +25,7 @@ class Runner:
         self.id = f"aio{os.getpid()}-{place.name}"
 
     def wishes(self, *args: str) -> dict[str, Any]:
-        self.bundle.process["args"] = ["/probe", *(args or ("sleep", "60"))]
-        self.bundle.save()
+        self.bundle.args(*(args or ("sleep", "60"))).save()
         return {"bundle": str(self.bundle.path)}
 
     def exists(self) -> bool:
@@ -104,7 +103,7 @@ def test_a_task_waits_for_a_container_while_others_run(runner: Runner) -> None:
 def test_a_task_waits_for_a_process_of_exec(runner: Runner) -> None:
     async def main() -> int:
         async with await runner.factory.run_async(runner.id, **runner.wishes()) as container:
-            return await container.exec(args=["/probe", "exit", "5"]).wait_async(10)
+            return await container.exec(args=["/bin/probe", "exit", "5"]).wait_async(10)
 
     assert asyncio.run(main()) == 5
 
