@@ -124,7 +124,10 @@ _T = TypeVar("_T")
 
 
 def requires(*needs: str) -> pytest.MarkDecorator:
-    """A scenario that needs these (keys of NEEDS): skipped without them; failed where PYOCIRUN_MUST_WORK=1, but for NATURE."""
+    """A scenario that needs these (keys of NEEDS): skipped without them.
+
+    With PYOCIRUN_MUST_WORK=1 it fails then, unless it is one of NATURE that is missing.
+    """
     return pytest.mark.requires(*needs)
 
 
