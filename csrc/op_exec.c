@@ -244,6 +244,14 @@ static void keep_tails(struct run *r, const struct output *outputs)
 	r->tail_length += read_tail(&outputs[1], payload + r->tail_length);
 }
 
+/* Where HOME was looked up, the plan has an entry "HOME=..." for it. The plan is mapped privately, so it may change. */
+static void put_home(struct run *r, uint64_t *env)
+{
+	for (uint64_t i = 1; r->home[0] && i <= env[0]; i++)
+		if (text_starts((const char *)(uintptr_t)env[i], "HOME="))
+			env[i] = (uint64_t)(uintptr_t)r->home;
+}
+
 static int run_hook(struct run *r, struct cursor *c, const struct output *outputs)
 {
 	const char *path = take_str(c);
@@ -258,6 +266,8 @@ static int run_hook(struct run *r, struct cursor *c, const struct output *output
 
 	if (error)
 		return error;
+	if (bits & HOOK_HAS_PROCESS_ENV)
+		put_home(r, (uint64_t *)(uintptr_t)env);
 	pid = start_hook(r, path, args, env, outputs, bits & HOOK_IN_ROOT ? r->root : -1, &pidfd);
 	if (pid < 0)
 		return pid;
@@ -309,14 +319,6 @@ int serves_later_hook(const struct run *r, uint32_t slot)
 				return 1;
 	}
 	return 0;
-}
-
-/* Where HOME was looked up, the plan has an entry "HOME=..." for it. The plan is mapped privately, so it may change. */
-static void put_home(struct run *r, uint64_t *env)
-{
-	for (uint64_t i = 1; r->home[0] && i <= env[0]; i++)
-		if (text_starts((const char *)(uintptr_t)env[i], "HOME="))
-			env[i] = (uint64_t)(uintptr_t)r->home;
 }
 
 /* exec "aa": args, env. */

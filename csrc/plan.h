@@ -173,6 +173,7 @@ enum step {
 #define JOIN_ATTEMPT (1ULL << 63)
 #define CGROUP_OPTIONAL 1U
 #define HOOK_IN_ROOT 1U
+#define HOOK_HAS_PROCESS_ENV 2U /* HOME in it is what was looked up */
 #define AFFINITY_OPTIONAL 1U
 #define TERMINAL_IS_CONSOLE 1U
 #define TARGET_IN_PROC 64U /* the target may be one of the files of procfs that may be covered */

@@ -154,6 +154,29 @@ def test_a_hook_without_an_environment_has_none(runtime: Runtime, bundle: Bundle
     assert (notes / "env").read_bytes() == b""
 
 
+@requires("busybox")
+def test_a_start_container_hook_without_an_environment_has_that_of_the_process(
+    runtime: Runtime, bundle: Bundle, notes: Path
+) -> None:
+    bundle.process["env"] = ["PATH=/bin", "ONE=1"]
+    _script(bundle, "startContainer", f'echo "$ONE $HOME" > {notes}/env')
+
+    _whole_life(runtime, bundle)
+
+    assert (notes / "env").read_text() == "1 /root\n"
+
+
+def test_a_start_container_hook_keeps_the_environment_that_it_has(
+    runtime: Runtime, bundle: Bundle, notes: Path
+) -> None:
+    bundle.process["env"] = ["PATH=/bin", "ONE=1"]
+    _script(bundle, "startContainer", f'echo "$ONE $HOME" > {notes}/env', env=["HOME=/mine"])
+
+    _whole_life(runtime, bundle)
+
+    assert (notes / "env").read_text() == " /mine\n"
+
+
 def test_a_hook_takes_its_arguments_as_they_are(runtime: Runtime, bundle: Bundle, notes: Path) -> None:
     bundle.hook("createRuntime", "other name", "-c", f'echo "$0 $1" > {notes}/args', "zero", "o n e", path="/bin/sh")
 

@@ -166,8 +166,10 @@ def container_hooks(kind: str, spec: Spec) -> list[ops.Op]:
     hooks = spec.hooks
     if hooks is None:
         return []
-    wanted = hooks.create_container if kind == "createContainer" else hooks.start_container
-    return [*ops.run_hooks(kind, wanted, spec.annotations)]
+    if kind == "createContainer":
+        return [*ops.run_hooks(kind, hooks.create_container, spec.annotations)]
+    # The specification is silent about a hook without env; in the container, runc gives it that of the process.
+    return [*ops.run_hooks(kind, hooks.start_container, spec.annotations, _environment(spec))]
 
 
 def sysctls(spec: Spec, host: Host, request: Request) -> list[ops.Op]:

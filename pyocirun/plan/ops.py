@@ -39,6 +39,7 @@ COPY_UP = 256
 OR_ELSE = 512
 INSTEAD = 1024
 HOOK_IN_ROOT = 1
+HOOK_HAS_PROCESS_ENV = 2
 AFFINITY_OPTIONAL = 1
 KEEP_IF_DENIED = 2
 JOIN_ATTEMPT = 1 << 63
@@ -1025,6 +1026,7 @@ class RunHook(Op):
     """Run one hook from nsexec. timeout: in seconds, None is none.  args: with args[0].
 
     stdout, stderr: files of the host that its output is appended to, "" for none: then an error tells its end.
+    has_process_env: env is that of the process, with the HOME that is looked up.
     """
 
     wire = "hook"
@@ -1036,12 +1038,14 @@ class RunHook(Op):
     timeout: int | None = None
     stdout: str = ""
     stderr: str = ""
+    has_process_env: bool = False
 
     def describe(self) -> str:
         return f"run {self.kind} hook #{self.index} {self.path}"
 
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
-        in_root = HOOK_IN_ROOT if self.kind == "createContainer" else 0
+        bits = HOOK_IN_ROOT if self.kind == "createContainer" else 0
+        bits |= HOOK_HAS_PROCESS_ENV if self.has_process_env else 0
         outputs = [slots[Slot("output", path)] if path else NO_SLOT for path in (self.stdout, self.stderr)]
         return (self.path, self.args, self.env, min((self.timeout or 0) * 1000, LONGEST_MS), in_root, *outputs)
 
@@ -1053,13 +1057,21 @@ HOOK_OUTPUTS = ("run.oci.hooks.stdout", "run.oci.hooks.stderr")
 """Annotations that name files of the host which the output of all hooks is appended to."""
 
 
-def run_hooks(kind: str, hooks: Sequence[Hook], annotations: dict[str, str]) -> list[RunHook]:
-    """The operations that run hooks of one kind. Without args a hook gets its path as args[0]."""
+def run_hooks(
+    kind: str, hooks: Sequence[Hook], annotations: dict[str, str], process_env: tuple[str, ...] | None = None
+) -> list[RunHook]:
+    """The operations that run hooks of one kind. Without args a hook gets its path as args[0].
+
+    process_env: what a hook has whose environment is absent; None: an empty one.
+    """
     outputs = [annotations.get(name, "") for name in HOOK_OUTPUTS]
-    return [
-        RunHook(kind, index, hook.path, hook.args or (hook.path,), hook.env, hook.timeout, *outputs)
-        for index, hook in enumerate(hooks)
-    ]
+    plan = []
+    for index, hook in enumerate(hooks):
+        inherits = hook.env is None and process_env is not None
+        env = (process_env if inherits else hook.env) or ()
+        args = hook.args or (hook.path,)
+        plan.append(RunHook(kind, index, hook.path, args, env, hook.timeout, *outputs, has_process_env=inherits))
+    return plan
 
 
 class LoadSeccomp(Op):

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
 
 
 class Hook(Record):
-    """One program. args: with args[0], () if absent.  env: the whole environment.  timeout: seconds or None."""
+    """One program.
+
+    args: with args[0], () if absent.  env: the whole environment, None if absent.  timeout: in seconds, None is none.
+    """
 
     path: str
     args: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
+    env: tuple[str, ...] | None = None
     timeout: int | None = None
 
 
@@ -45,7 +48,7 @@ def _hook(value: Any, at: str) -> Hook:
     hook = Hook(
         reader.string(fields, "path", at),
         reader.strings(fields, "args", at) or (),
-        reader.strings(fields, "env", at) or (),
+        reader.strings(fields, "env", at),
         reader.optional_integer(fields, "timeout", at, -reader.INT64, reader.INT64),
     )
     if not hook.path.startswith("/"):

@@ -292,6 +292,26 @@ def test_hook_without_args_gets_its_path_as_first_one() -> None:
     assert only(plan, RunHook).args == ("/bin/a",)
 
 
+@pytest.mark.parametrize(("env", "wanted"), [(None, ("A=1", "HOME=/")), ((), ()), (("B=2",), ("B=2",))])
+def test_start_container_hook_has_the_environment_of_the_process_unless_it_has_its_own(
+    env: tuple[str, ...] | None, wanted: tuple[str, ...]
+) -> None:
+    hooks = Hooks(start_container=(Hook("/bin/a", env=env),))
+
+    plan = build(minimal_spec(hooks=hooks, process=minimal_process(env=("A=1",))))
+
+    assert only(plan, RunHook).env == wanted
+    assert only(plan, RunHook).has_process_env == (env is None)
+
+
+def test_other_hooks_have_no_environment_but_their_own() -> None:
+    hooks = Hooks(create_container=(Hook("/bin/a"),))
+
+    plan = build(minimal_spec(hooks=hooks, process=minimal_process(env=("A=1",))))
+
+    assert only(plan, RunHook).env == ()
+
+
 def test_sysctls_are_written_after_hooks_that_may_bring_devices() -> None:
     spec = minimal_spec(namespaces=("mount", "network"), hooks=ALL_HOOKS, sysctl={"net.ipv4.ip_forward": "1"})
 
