@@ -239,8 +239,8 @@ int op_ambient(struct run *r, struct cursor *c)
 }
 
 /*
- * cwd "su": path, bits. It comes twice: before the change of user, where it may be refused, and after it. The path is
- * resolved without magic links and what came out must lie inside the root: /proc/self/fd/N leads nowhere (CVE-2024-21626).
+ * cwd "su": path, bits. It comes twice, before the change of user and after it, and may be refused once: root may see
+ * what the user cannot, and the user what root cannot. The path is resolved without magic links and what came out must lie inside the root: /proc/self/fd/N leads nowhere (CVE-2024-21626).
  */
 int op_cwd(struct run *r, struct cursor *c)
 {
@@ -250,14 +250,17 @@ int op_cwd(struct run *r, struct cursor *c)
 	auto_fd fd = at(r, STEP_OPEN, open_in_root(r, path, O_PATH | O_DIRECTORY, 0));
 	int error = fd < 0 ? fd : at(r, STEP_CHDIR, sys1(__NR_fchdir, fd));
 
-	if (bits & CWD_TOLERANT && (error == -EACCES || error == -EPERM))
+	if ((bits & CWD_TOLERANT || r->in_cwd) && (error == -EACCES || error == -EPERM))
 		return 0;
 	if (error)
 		return error;
 	error = sys2(__NR_getcwd, seen, sizeof(seen));
 	if (error > 0 && seen[0] != '/')
 		error = -ENOENT;
-	return error < 0 ? at(r, STEP_GETCWD, error) : 0;
+	if (error < 0)
+		return at(r, STEP_GETCWD, error);
+	r->in_cwd = 1;
+	return 0;
 }
 
 /* rlimit "uuu": resource, soft, hard. For one so low that the set-up itself would suffer: everybody may lower. */

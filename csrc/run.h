@@ -37,6 +37,8 @@ struct run {
 	int covered; /* an empty read-only directory, mounted as the first mask of one; -1: none yet */
 	int tree; /* a file system to be filled before it is attached, and where: sync hands both to the parent */
 	int place;
+	int made;    /* make_path() made the last part of the path itself */
+	int in_cwd;  /* the directory of the process was entered before the change of user */
 	int refused; /* the last mount was, by the kernel: the bind that follows stands in for it */
 	int first_fd; /* of those that belong to nsexec and not to the container */
 	int undumpable;

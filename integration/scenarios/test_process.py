@@ -65,6 +65,23 @@ def test_a_directory_that_only_the_user_may_enter(runtime: Runtime, bundle: Bund
     assert runtime.run(bundle).report["cwd"] == "/closed"
 
 
+@pytest.mark.parametrize("command", ["run", "exec"])
+def test_a_directory_that_the_user_may_not_enter(runtime: Runtime, bundle: Bundle, command: str) -> None:
+    """It is entered before the change of user, as one on a network that knows no root is afterwards."""
+    (bundle.rootfs / "closed").mkdir(mode=0o700)
+    os.chown(bundle.rootfs / "closed", 1000, 1000)
+    bundle.process["cwd"] = "/closed"
+    bundle.process["user"] = {"uid": 1001 if command == "run" else 1000, "gid": 1001}
+    bundle.process["capabilities"] = {}
+
+    if command == "run":
+        result = runtime.run(bundle)
+    else:
+        result = runtime.exec(runtime.running(bundle), "report", options=("--user", "0"))
+
+    assert result.report["cwd"] == "/closed"
+
+
 # ---- environment ---------------------------------------------------------------------------------
 
 
