@@ -68,6 +68,25 @@ def test_the_exit_status_is_that_of_the_process(runtime: Runtime, terminal_bundl
     assert caller.wait() == 7
 
 
+@only("pyocirun")  # runc before 1.5.3 mounts into the namespace of its caller
+@requires("busybox")
+def test_without_a_mount_namespace_it_is_one_of_the_hosts(runtime: Runtime, terminal_bundle: Bundle) -> None:
+    terminal_bundle.without_namespace("mount")
+    terminal_bundle.config["mounts"] = []
+    terminal_bundle.config["root"]["readonly"] = False
+    del terminal_bundle.linux["maskedPaths"], terminal_bundle.linux["readonlyPaths"]
+
+    id = runtime.new_id()
+    terminal_bundle.shell("test -t 0 && echo a terminal; read answer").save()
+    first = Caller(runtime, "run", "--bundle", str(terminal_bundle.path), id)
+    first.read_until("a terminal")
+    second = exec_(runtime, id, "/bin/sh", "-c", "test -t 0 && test -t 1 && echo another one")
+
+    assert (second.wait(), "another one" in second.output) == (0, True)
+    first.type("\n")
+    assert first.wait() == 0
+
+
 @requires("busybox")
 def test_what_is_typed_arrives(runtime: Runtime, terminal_bundle: Bundle) -> None:
     caller = run(runtime, terminal_bundle.shell("echo ask; read answer; echo got $answer; exit 3"))

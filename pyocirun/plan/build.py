@@ -101,7 +101,9 @@ def root(spec: Spec, host: Host, request: Request, stages: namespaces.Stages) ->
     from pyocirun.plan import paths, rootfs
 
     if not stages.own_mounts:
-        chroot = [ops.Chroot(request.rootfs), *terminal(spec, console=False)]
+        made = terminal(spec, console=False)
+        # Nothing is mounted in this root: the terminal is one of the devpts that everybody here shares.
+        chroot = [*([ops.Chroot("/"), *made] if made else []), ops.Chroot(request.rootfs)]
         return [*runtime_hooks(spec, request), *sysctls(spec, host, request), *chroot, *names(spec)]
     return [
         *rootfs.prepare(spec, host, request, stages),

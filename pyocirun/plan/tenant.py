@@ -52,8 +52,11 @@ def build(
     if not no_new_keyring:
         keyring = ops.Keyring(f"_ses.{id}")
         plan += _labelled_keyring(wanted, keyring) if labelled else [keyring]
-    root = ops.Chroot("/") if namespaces & CLONE_NEWNS else ops.EnterRoot()
-    plan += [root, ops.ReopenNull(), *(process.terminal(wanted, console=False) if wanted.terminal else ())]
+    terminal = process.terminal(wanted, console=False) if wanted.terminal else []
+    if namespaces & CLONE_NEWNS:
+        plan += [ops.Chroot("/"), ops.ReopenNull(), *terminal]
+    else:  # init's root has no devpts of its own
+        plan += [*([ops.Chroot("/"), *terminal] if terminal else []), ops.EnterRoot(), ops.ReopenNull()]
     plan += process.identity(wanted, linux, keep_groups=keep_groups)
     plan += join_cgroups(cgroups, wanted, charged=True)
     if rdt_group[0]:

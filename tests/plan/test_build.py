@@ -805,7 +805,8 @@ def test_terminal_is_bound_on_nothing_of_the_hosts() -> None:
     plan = build(spec)
 
     assert only(plan, Terminal) == Terminal()
-    assert where(plan, Chroot) < where(plan, Terminal)
+    assert [op.text for op in every(plan, Chroot)] == ["/", "/bundle/rootfs"]
+    assert where(plan, Chroot("/")) < where(plan, Terminal) < where(plan, Chroot("/bundle/rootfs"))
 
 
 def test_without_a_terminal_there_is_none() -> None:

@@ -207,6 +207,14 @@ def test_tenant_may_stay_out_of_the_cgroup() -> None:
     assert not every(plan, ops.JoinCgroup)
 
 
+@pytest.mark.parametrize(("namespaces", "wanted"), [(CLONE_NEWNS, ops.Chroot("/")), (0, ops.EnterRoot())])
+def test_tenant_takes_its_terminal_where_there_is_a_devpts(namespaces: int, wanted: ops.Op) -> None:
+    plan = tenant.build(minimal_process(terminal=True), "box", namespaces)
+
+    assert where(plan, ops.Chroot("/")) < where(plan, ops.Terminal)
+    assert (where(plan, wanted) < where(plan, ops.Terminal)) == bool(namespaces)
+
+
 def test_tenant_has_no_gate() -> None:
     plan = tenant.build(minimal_process(), "box", CLONE_NEWNS, no_new_keyring=True, preserve_fds=2)
 
