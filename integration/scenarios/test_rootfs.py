@@ -61,6 +61,15 @@ def test_a_masked_directory_is_empty_and_readonly(runtime: Runtime, bundle: Bund
     assert "ro" in mount_at(runtime.run(bundle.args("report")).report, "/etc")["options"]
 
 
+@pytest.mark.parametrize("key", ["maskedPaths", "readonlyPaths"])
+def test_a_path_that_stands_twice_is_covered_once(runtime: Runtime, bundle: Bundle, key: str) -> None:
+    bundle.linux[key] = ["/etc", "/home", "/etc"]
+
+    report = runtime.run(bundle).report
+
+    assert [line.split()[4] for line in report["mounts"]].count("/etc") == 1
+
+
 def test_the_default_paths_are_masked(runtime: Runtime, bundle: Bundle) -> None:
     paths = [path for path in ("/proc/kcore", "/proc/keys", "/proc/timer_list") if os.path.exists(path)]
 

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 def protect(spec: Spec) -> list[ops.Op]:
     """Read-only first: a mask may lie inside such a tree, never the other way round.
 
-    Spec: config-linux.md#masked-paths, #readonly-paths. What is missing is passed over.
+    Spec: config-linux.md#masked-paths, #readonly-paths. What is missing is passed over; what comes twice is done once.
     """
     return [
-        *[ops.ReadonlyPath(path) for path in spec.linux.readonly_paths or ()],
-        *[ops.MaskPath(path) for path in spec.linux.masked_paths or ()],
+        *[ops.ReadonlyPath(path) for path in dict.fromkeys(spec.linux.readonly_paths or ())],
+        *[ops.MaskPath(path) for path in dict.fromkeys(spec.linux.masked_paths or ())],
     ]
