@@ -333,6 +333,16 @@ def test_an_unknown_capability_is_a_warning(runtime: Runtime, bundle: Bundle) ->
     assert any(line["level"] == "warning" and "CAP_FLY" in line["msg"] for line in result.log)
 
 
+def test_an_ambient_capability_that_cannot_be_raised_is_a_warning(runtime: Runtime, bundle: Bundle) -> None:
+    sets = {name: ["CAP_KILL", "CAP_CHOWN"] for name in ("bounding", "permitted", "effective", "ambient")}
+    bundle.process["capabilities"] = {**sets, "inheritable": ["CAP_KILL"]}
+
+    result = runtime.run(bundle)
+
+    assert int(result.report["capabilities"]["ambient"], 16) == 1 << 5
+    assert any("can't raise ambient capability CAP_CHOWN: " in line["msg"] for line in result.log)
+
+
 # ---- privileges and limits -----------------------------------------------------------------------
 
 

@@ -111,7 +111,14 @@ def warnings(spec: Spec) -> list[str]:
     sets = spec.process.capabilities if spec.process is not None else None
     if sets is not None:
         named = [name for field in type(sets)._fields for name in getattr(sets, field) or ()]
-        texts += [f"unknown capability {name} is ignored" for name in dict.fromkeys(mask(named)[1])]
+        unknown = mask(named)[1]
+        texts += [f"unknown capability {name} is ignored" for name in dict.fromkeys(unknown)]
+        had = {name for name in sets.permitted or () if name in (sets.inheritable or ())}
+        texts += [
+            f"can't raise ambient capability {name}: it must be permitted and inheritable"
+            for name in dict.fromkeys(sets.ambient or ())
+            if name not in had and name not in unknown
+        ]
     elif spec.process is not None:
         texts.append("/process/capabilities is absent: the process keeps the capabilities of the runtime")
     if spec.process is not None and spec.process.user.additional_gids and keeps_groups(spec.annotations):

@@ -222,7 +222,10 @@ def _hint(op: ops.Op, message: Message) -> str:
         return "a user namespace may not take away ro, nosuid, nodev or noexec from what the host mounted so"
     if type(op) is ops.SetScheduler and number == errno.EPERM:
         if op.text.startswith("SCHED_DEADLINE"):
-            return "this takes CAP_SYS_NICE, and every CPU of the machine in the cpuset"
+            return (
+                "this takes CAP_SYS_NICE, and every CPU of the machine: "
+                "a process scheduler can't be used together with AllowedCPUs"
+            )
         return "this takes CAP_SYS_NICE, and on some kernels with cgroup v1 linux.resources.cpu.realtimeRuntime"
     if type(op) is ops.SetScheduler and number == errno.EINVAL:
         return "sched_setattr(2) tells what values go together"

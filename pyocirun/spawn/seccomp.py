@@ -94,7 +94,7 @@ def connect(path: str) -> int:
         why = error.strerror or str(error)
         pointer = f"{AT}/listenerPath"
         raise Error(
-            f"{pointer}: cannot connect to the seccomp agent at {path}: {why}",
+            f"{pointer}: failed to connect with seccomp agent at {path}: {why}",
             errno=error.errno or 0,
             path=path,
             hint="an agent must listen there, on a stream socket, before the container is created",

@@ -153,7 +153,9 @@ def checked_string(value: Any, pointer: str) -> str:
 
 
 def choice(parent: Object, key: str, at: str, choices: Collection[str], wrong: str = "") -> str:
-    """One of some strings. wrong: start of the text if it is another one, '"X"' follows."""
+    """One of some strings. wrong: start of the text if it is another one, '"X"' follows, or none at all."""
+    if wrong and parent.get(key) is None:
+        raise fault(child(at, key), f"{wrong.rstrip(':')}: it is missing")
     value = string(parent, key, at)
     if value not in choices:
         raise fault(child(at, key), f'{wrong} "{value}"' if wrong else f'"{value}" is not one of {", ".join(choices)}')

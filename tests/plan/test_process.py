@@ -120,6 +120,16 @@ def test_unknown_capabilities_are_named_once() -> None:
     assert told == ["unknown capability CAP_X is ignored", "unknown capability CAP_Y is ignored"]
 
 
+def test_ambient_capabilities_that_cannot_be_raised_are_named() -> None:
+    sets = Capabilities(
+        permitted=("CAP_KILL", "CAP_CHOWN"), inheritable=("CAP_KILL",), ambient=("CAP_KILL", "CAP_CHOWN")
+    )
+
+    told = warnings(minimal_spec(process=minimal_process(capabilities=sets)))
+
+    assert told == ["can't raise ambient capability CAP_CHOWN: it must be permitted and inheritable"]
+
+
 def test_capabilities_that_are_absent_are_worth_a_warning() -> None:
     assert any("capabilities is absent" in text for text in warnings(minimal_spec()))
 
