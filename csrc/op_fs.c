@@ -131,6 +131,7 @@ static int make_path(struct run *r, const char *path, uint64_t resolve, int file
 	int links = 0;
 	int fd = open_in_root(r, *path ? path : "/", O_PATH | (file ? 0 : O_DIRECTORY), resolve);
 
+	r->made = 0;
 	if (fd != -ENOENT)
 		return at(r, STEP_OPEN, fd);
 	fd = at(r, STEP_OPEN, copy_path(part, path));
@@ -158,6 +159,7 @@ static int make_path(struct run *r, const char *path, uint64_t resolve, int file
 		kept = *rest;
 		*rest = 0;
 		fd = make_component(parent, name, file && !kept);
+		r->made = !fd;
 		if (fd == -EEXIST)
 			next = open_in_root(r, part, O_PATH, resolve);
 		else if (fd < 0)
@@ -265,20 +267,18 @@ int op_rootfs(struct run *r, struct cursor *c)
 /* "mode=0755," before the options: a new tmpfs looks like the directory that it covers. */
 static int with_mode(char *to, size_t size, unsigned int mode, const char *data)
 {
-	char *const end = to + size;
 	size_t length = text_length(data);
 
+	if (length + sizeof(",mode=0755") > size)
+		return -E2BIG;
+	copy_bytes(to, data, length);
+	to += length;
+	if (length)
+		*to++ = ',';
 	copy_bytes(to, "mode=", 5);
 	to += 5;
 	for (int shift = 9; shift >= 0; shift -= 3)
 		*to++ = (char)('0' + ((mode >> shift) & 7));
-	if (length) {
-		if (length + 2 > (size_t)(end - to))
-			return -E2BIG;
-		*to++ = ',';
-		copy_bytes(to, data, length);
-		to += length;
-	}
 	*to = 0;
 	return 0;
 }
@@ -444,7 +444,7 @@ int op_mount(struct run *r, struct cursor *c)
 	if (place < 0)
 		return place;
 	error = refuse_procfs(r, place, bits);
-	if (!error && bits & MOUNT_COPY_MODE) {
+	if (!error && bits & MOUNT_COPY_MODE && !r->made) {
 		error = at(r, STEP_STAT, sys2(__NR_fstat, place, &about));
 		if (!error)
 			error = at(

@@ -163,7 +163,7 @@ enum step {
 #define BIND_RECURSIVE 2U
 #define ATTR_RECURSIVE 4U
 #define BIND_OPTIONAL 8U
-#define MOUNT_COPY_MODE 16U /* tmpfs: the mode of the directory that it covers */
+#define MOUNT_COPY_MODE 16U /* tmpfs: the mode of the directory that it covers, if there was one */
 #define BIND_PROC_ONLY \
 	32U /* the source must be a procfs: anything else there would fake it (CVE-2019-16884) */
 #define SYMLINK_REPLACE 1U

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -371,6 +372,34 @@ def test_a_tmpfs_takes_the_mode_of_its_directory(runtime: Runtime, bundle: Bundl
     seen = json.loads(runtime.run(bundle.args("stat", "/tmp")).ok().stdout)
 
     assert seen["/tmp"]["mode"] == 0o1777
+
+
+def test_a_tmpfs_on_a_directory_that_was_missing_is_for_everybody(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.mount("/not/there", "tmpfs")
+
+    report = runtime.run(bundle.args("stat", "/not/there")).ok()
+
+    assert stat.S_IMODE(json.loads(report.stdout)["/not/there"]["mode"]) == 0o1777
+    assert stat.S_IMODE(os.stat(bundle.rootfs / "not/there").st_mode) == 0o755
+
+
+def test_a_readonly_tmpfs_may_have_mounts_inside(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.mount("/outer", "tmpfs", "outer", ("ro",))
+    bundle.mount("/outer/inner", "tmpfs", "inner")
+
+    report = runtime.run(bundle).report
+
+    assert "ro" in mount_at(report, "/outer")["options"]
+    assert "ro" not in mount_at(report, "/outer/inner")["options"]
+
+
+def test_dev_may_be_readonly(runtime: Runtime, bundle: Bundle) -> None:
+    next(mount for mount in bundle.config["mounts"] if mount["destination"] == "/dev")["options"].append("ro")
+
+    report = runtime.run(bundle).report
+
+    assert "ro" in mount_at(report, "/dev")["options"]
+    assert "ro" not in mount_at(report, "/dev/shm")["options"]
 
 
 def test_a_readonly_tmpfs_is_readonly(runtime: Runtime, bundle: Bundle) -> None:

@@ -209,8 +209,7 @@ def _hint(op: ops.Op, message: Message) -> str:
     if type(op) is ops.Mount and number == errno.ENODEV:
         return f"this kernel has no file system {op.fstype!r}"
     if type(op) is ops.Mount and number == errno.EINVAL:
-        # with copy_mode, nsexec has put an option of its own before ours
-        options = ["mode", *op.data.split(",")] if op.copy_mode else op.data.split(",")
+        options = op.data.split(",")
         if 0 < message.value <= len(options):
             return f"{op.fstype} refused the option {options[message.value - 1]!r}"
         return f"the file system refused its options {op.data!r}: the kernel log may say which"
