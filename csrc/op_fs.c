@@ -264,7 +264,7 @@ int op_rootfs(struct run *r, struct cursor *c)
 	return 0;
 }
 
-/* "mode=0755," before the options: a new tmpfs looks like the directory that it covers. */
+/* ",mode=0755" behind the options: a new tmpfs looks like the directory that it covers. */
 static int with_mode(char *to, size_t size, unsigned int mode, const char *data)
 {
 	size_t length = text_length(data);
@@ -493,15 +493,43 @@ int op_attach(struct run *r, struct cursor *c)
 	return attach(r, tree, place, set, rec_set, rec_clear, take_list(c));
 }
 
+/* A copy of what is in the container's root by now, with the mounts that were made there. */
+static int open_inside(struct run *r, const char *source, unsigned int flags)
+{
+	auto_fd fd = at(r, STEP_OPEN, open_in_root(r, source, O_PATH, 0));
+
+	if (fd < 0)
+		return fd;
+	return at(r, STEP_OPEN_TREE, sys3(NR_OPEN_TREE, fd, "", flags | AT_EMPTY_PATH));
+}
+
 static int open_source(struct run *r, const char *source, uint64_t slot, uint64_t bits)
 {
 	unsigned int flags = TREE_FLAGS | (bits & BIND_RECURSIVE ? AT_RECURSIVE : 0U);
 
+	if (bits & BIND_INSIDE)
+		return open_inside(r, source, flags);
+	if (bits & BIND_HELD)
+		return r->tree < 0 ? at(r, STEP_PROTOCOL, -EPROTO) : keep_fd(&r->tree);
 	if (slot == NO_FD)
 		return at(r, STEP_OPEN_TREE, sys3(NR_OPEN_TREE, AT_FDCWD, source, flags));
 	if (slot >= r->slot_count)
 		return at(r, STEP_PROTOCOL, -EPROTO);
 	return r->slots[slot];
+}
+
+/* hold_tree "su": path in the container's root, bits. The parent maps the ids of the copy, and bind attaches it. */
+int op_hold_tree(struct run *r, struct cursor *c)
+{
+	const char *source = take_str(c);
+	uint64_t bits = take_u64(c);
+	int tree =
+		open_inside(r, source, TREE_FLAGS | (bits & BIND_RECURSIVE ? AT_RECURSIVE : 0U));
+
+	if (tree < 0)
+		return tree;
+	r->tree = tree;
+	return 0;
 }
 
 static int must_be_procfs(int fd)

@@ -84,7 +84,8 @@
 	OP(TERMINAL, terminal, "uuu")               \
 	OP(ATTACH, attach, "uuun")                  \
 	OP(REMOUNT, remount, "sus")                 \
-	OP(RELABEL, relabel, "ss")
+	OP(RELABEL, relabel, "ss")                  \
+	OP(HOLD_TREE, hold_tree, "su")
 
 enum op_code {
 #define OP(code, name, signature) OP_##code,
@@ -182,6 +183,8 @@ enum step {
 #define MOUNT_OR_ELSE \
 	512U /* if the kernel does not permit it, the bind that follows takes its place */
 #define BIND_INSTEAD 1024U /* only if the mount before it was not permitted */
+#define BIND_INSIDE 2048U  /* the source is a path in the container's root */
+#define BIND_HELD 4096U    /* the source is what hold_tree opened */
 
 struct plan_header {
 	uint64_t magic;

@@ -46,6 +46,31 @@ def test_owners_are_shifted_by_the_mappings_of_the_mount(runtime: Runtime, bundl
     assert owners(runtime, bundle, "/mnt/root", "/mnt/seven") == [(100000, 100000), (100007, 100007)]
 
 
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_source_in_the_own_root_is_mapped_too(runtime: Runtime, bundle: Bundle, source: Path, mapped: bool) -> None:
+    if mapped:
+        bundle.map_users(100000)
+    bundle.bind(source, "/first", "rbind")
+    bundle.mount("/second", "bind", str(bundle.rootfs / "first"), ("rbind", "ridmap"))
+    bundle.mount("/third", "bind", str(bundle.rootfs / "first/below"), ("bind", "idmap"))
+    for mount in bundle.config["mounts"][-2:]:
+        mount |= {"uidMappings": OWN, "gidMappings": OWN}
+
+    wanted = [(0, 0), (7, 7), (5, 5), (5, 5)]
+    shift = 0 if mapped else 100000
+    seen = owners(runtime, bundle, "/second/root", "/second/seven", "/second/below/five", "/third/five")
+
+    assert seen == [(uid + shift, gid + shift) for uid, gid in wanted]
+
+
+def test_a_source_in_the_own_root_that_is_missing_is_named(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.mount("/mnt", "bind", str(bundle.rootfs / "missing"), ("bind", "idmap"))
+    bundle.config["mounts"][-1] |= {"uidMappings": OWN, "gidMappings": OWN}
+
+    runtime.create(bundle).fails("/missing of the container", "No such file or directory")
+    assert runtime.traces() == []
+
+
 def test_several_ranges(runtime: Runtime, bundle: Bundle, source: Path) -> None:
     ranges = [(0, 3000, 1), (5, 4000, 2), (7, 5000, 1)]
     maps = [{"containerID": inside, "hostID": outside, "size": size} for inside, outside, size in ranges]

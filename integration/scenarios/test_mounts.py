@@ -244,6 +244,43 @@ def test_a_source_behind_a_closed_directory_works_in_a_user_namespace(
     assert runtime.run(bundle.args("cat", "/mnt/note")).ok().stdout == "through"
 
 
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_bind_mount_of_the_own_root_has_what_was_mounted_there_before(
+    runtime: Runtime, bundle: Bundle, place: Path, mapped: bool
+) -> None:
+    (place / "closed/source").mkdir(parents=True)
+    (place / "closed/source/note").write_text("found")
+    (place / "closed").chmod(0o700)
+    if mapped:
+        bundle.map_users(100000)
+    bundle.bind(place / "closed/source", "/first")
+    bundle.bind(bundle.rootfs / "first", "/second")
+    bundle.bind(bundle.rootfs, "/all", "rbind")
+
+    assert runtime.run(bundle.args("cat", "/second/note", "/all/first/note")).ok().stdout == "foundfound"
+
+
+@only("pyocirun")
+def test_a_bind_mount_of_the_own_root_follows_no_link_out_of_it(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    (place / "secret").mkdir()
+    (place / "secret/note").write_text("of the host")
+    (bundle.rootfs / "data").symlink_to(place / "secret")
+    bundle.bind(bundle.rootfs / "data", "/mnt")
+
+    runtime.create(bundle).fails("/data of the container", "No such file or directory")
+    assert runtime.traces() == []
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "bind"])
+def test_a_destination_may_begin_with_the_rootfs(runtime: Runtime, bundle: Bundle, place: Path, kind: str) -> None:
+    if kind == "bind":
+        bundle.bind(place, f"{bundle.rootfs}/mnt")
+    else:
+        bundle.mount(f"{bundle.rootfs}/mnt", "tmpfs")
+
+    assert mount_at(runtime.run(bundle).report, "/mnt")
+
+
 def test_a_bind_mount_takes_no_options_of_a_filesystem(runtime: Runtime, bundle: Bundle, place: Path) -> None:
     bundle.bind(place, "/mnt", "size=64k")
 

@@ -19,7 +19,7 @@ from pyocirun.spawn.sync import Answer, drive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from pyocirun.cgroup.manager import Manager
@@ -66,6 +66,7 @@ class Creation:
         self.manager: Manager | None = None
         self.launched: Launched | None = None
         self.trees: tuple[int, ...] = ()
+        self.held: Iterator[ops.HoldTree] | None = None
         self.agent = -1
         self.handover: Handover | None = None
         self.covered = -1
@@ -282,6 +283,7 @@ class Creation:
             "sources": lambda fd: Answer(fds=self._taken_trees()),
             "seccomp": lambda fd: self._tell_agent(),
             "copy-from": self._keep_covered,
+            "map-ids": self._map_ids,
             "net-devices": self._move_net_devices,
             "copy-up": self._copy_up,
             "hooks:createContainer": lambda fd: self._state_for_hooks("creating"),
@@ -322,6 +324,15 @@ class Creation:
     def _taken_trees(self) -> tuple[int, ...]:
         trees, self.trees = self.trees, ()
         return trees
+
+    def _map_ids(self, fd: int) -> Answer:
+        from pyocirun.spawn.sources import map_held
+
+        assert self.launched is not None
+        if self.held is None:
+            self.held = iter([op for op in self.plan.ops if type(op) is ops.HoldTree])
+        map_held(next(self.held), fd, self.launched.pid)
+        return Answer()
 
     def _connect_agent(self, op: ops.ConnectAgent, launched: Launched) -> None:
         from pyocirun.spawn.seccomp import connect

@@ -114,6 +114,7 @@ def root(spec: Spec, host: Host, request: Request, stages: namespaces.Stages) ->
         ops.ReopenNull(),
         *terminal(spec, console=True),
         *([ops.MakeCwd(spec.process.cwd)] if spec.process else []),
+        *rootfs.close(spec, request),
         *([ops.Attributes("/", 1)] if spec.root.readonly else []),
         *names(spec),
         *paths.protect(spec),

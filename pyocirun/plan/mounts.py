@@ -51,6 +51,7 @@ class Context(Record):
     """
 
     bundle: str
+    rootfs: str
     cgroup_paths: tuple[tuple[str, str], ...]
     hierarchies: tuple[Hierarchy, ...]
     handed: bool
@@ -70,6 +71,7 @@ class Context(Record):
         user = spec.linux.namespace("user")
         return Context(
             request.bundle,
+            request.rootfs,
             request.cgroup_paths,
             host.hierarchies,
             user is not None and privileged(host),
@@ -87,21 +89,53 @@ class Context(Record):
 def mounts(spec: Spec, context: Context) -> list[ops.Op]:
     """All mounts, in the order of the list. Spec: config.md#mounts."""
     plan: list[ops.Op] = []
+    late = dict(late_readonly(spec, context.rootfs))
     for index, mount in enumerate(spec.mounts):
+        if index in late:
+            mount = replace(mount, options=tuple([option for option in mount.options if option != "ro"]))
         plan += mount_ops(mount, f"mounts[{index}]", f"/mounts/{index}", context)
     return plan
+
+
+def late_readonly(spec: Spec, rootfs: str) -> list[tuple[int, str]]:
+    """Each tmpfs that is to be read-only, but only when what lies inside has been made: (its index, its target)."""
+    found: list[tuple[int, str]] = []
+    for index, mount in enumerate(spec.mounts):
+        if mount.type != "tmpfs" or "ro" not in mount.options or not parse_options(mount.options).flags & MS_RDONLY:
+            continue
+        target = target_of(mount, rootfs)
+        later = [target_of(other, rootfs) for other in spec.mounts[index + 1 :]]
+        inside = [*later, *[clean(device.path) for device in spec.linux.devices]]
+        if target not in later and (target == "/dev" or any(path.startswith(f"{target}/") for path in inside)):
+            found.append((index, target))
+    return found
+
+
+def target_of(mount: Mount, rootfs: str) -> str:
+    """Where a mount goes, as the container sees it. A destination that begins with the rootfs, as the host sees it,
+    means what follows: runc has it so, and there are callers that rely on it.
+    """
+    return beneath(mount.destination, rootfs) or clean(mount.destination)
+
+
+def beneath(path: str, rootfs: str) -> str:
+    """What of `path`, an absolute one of the host, is left below the rootfs; "" if it does not lie there."""
+    path = clean(path)
+    if path == rootfs:
+        return "/"
+    return path[len(rootfs) :] if path.startswith(f"{rootfs}/") else ""
 
 
 def mount_ops(mount: Mount, origin: str, pointer: str, context: Context) -> list[ops.Op]:
     """One mount. origin: how errors name it."""
     options = parse_options(mount.options)
-    target = clean(mount.destination)
+    target = target_of(mount, context.rootfs)
     _refuse(mount, options, target, pointer)
     flags = options.flags
     if flags & MS_REMOUNT:
         return _remount(options, target, origin)
     if _is_bind(mount, options):
-        return [_bind(mount, options, target, origin, pointer, context)]
+        return _bind(mount, options, target, origin, pointer, context)
     if mount.type == "cgroup":
         return (_cgroup2 if context.unified else _cgroup)(options, target, origin, context)
     if context.in_userns and mount.type == "sysfs" and ("network" not in context.own or "network" in context.joined):
@@ -181,7 +215,9 @@ def _labelled(data: str, context: Context) -> str:
     return f"{data},{label}" if data else label
 
 
-def _bind(mount: Mount, options: MountOptions, target: str, origin: str, pointer: str, context: Context) -> ops.Op:
+def _bind(
+    mount: Mount, options: MountOptions, target: str, origin: str, pointer: str, context: Context
+) -> list[ops.Op]:
     if options.data:
         text = f"bind mounts cannot have any filesystem-specific options applied: {options.data}"
         raise SpecError(f"{pointer}/options: {text}", pointer=f"{pointer}/options")
@@ -191,7 +227,7 @@ def _bind(mount: Mount, options: MountOptions, target: str, origin: str, pointer
     set, clear = _attributes(options)
     sharing = any(flags & MS_SHARED for flags in options.propagation) or context.shared
     idmap = _idmap(mount, options, pointer, context) if options.idmap or mount.uid_mappings else None
-    return ops.Bind(
+    bind = ops.Bind(
         source,
         target,
         recursive=bool(options.flags & MS_REC),
@@ -206,6 +242,23 @@ def _bind(mount: Mount, options: MountOptions, target: str, origin: str, pointer
         locked=context.handed,
         origin=origin,
     )
+    inside = beneath(source, context.rootfs)
+    return _inner_bind(bind, inside) if inside else [bind]
+
+
+def _inner_bind(bind: ops.Bind, inside: str) -> list[ops.Op]:
+    """A bind of something in the container's own root: as it is when its turn has come, with what is mounted there.
+
+    Links of the image count from the container's root, so this never leads out of it.
+    """
+    inner = replace(bind, source=inside, handed=False, slave=0, idmap=None)
+    if bind.idmap is None:
+        return [replace(inner, inside=True)]
+    return [
+        ops.HoldTree(inside, bind.recursive, bind.idmap, bind.origin),
+        ops.Sync("map-ids"),
+        replace(inner, held=True),
+    ]
 
 
 def _hosts_sys(source: str, options: MountOptions, context: Context) -> int:

@@ -38,6 +38,8 @@ LOCKED = 128
 COPY_UP = 256
 OR_ELSE = 512
 INSTEAD = 1024
+INSIDE = 2048
+HELD = 4096
 HOOK_IN_ROOT = 1
 HOOK_HAS_PROCESS_ENV = 2
 AFFINITY_OPTIONAL = 1
@@ -108,6 +110,7 @@ WIRE: tuple[tuple[str, str], ...] = (
     ("attach", "uuun"),
     ("remount", "sus"),
     ("relabel", "ss"),
+    ("hold_tree", "su"),
 )
 """nsexec's operations, in the order of their codes, with the kinds of their fields; csrc/plan.h has the same table."""
 
@@ -120,6 +123,7 @@ SYNC_KINDS = {
     "copy-from": 6,
     "copy-up": 7,
     "net-devices": 8,
+    "map-ids": 7,  # it sends the same: the mount that is attached nowhere yet
 }
 
 
@@ -391,7 +395,7 @@ class SaveState(Op):
 class Sync(Op):
     """nsexec waits here until the parent has done what stands before.
 
-    point: "id-maps", "sources", "copy-from", "copy-up", "hooks:KIND", "rlimits", "seccomp", "net-devices",
+    point: "id-maps", "sources", "copy-from", "copy-up", "map-ids", "hooks:KIND", "rlimits", "seccomp", "net-devices",
     "time-offsets", "created", "start", "exec".
     """
 
@@ -676,6 +680,7 @@ class Bind(Op):
     optional: a source that is missing is no failure.  handed: the parent opens the source.  slave: with that
     propagation, before it crosses.  idmap: the parent maps its ids, before it crosses.
     locked: what the source's mount forbids may not be allowed again.  instead: only if the mount before it was refused.
+    inside: source is a path in the container's root.  held: it is what `HoldTree` opened.
     Spec: config.md#mounts.  Fails: ENOENT no source, EPERM a flag that the user namespace may not clear.
     """
 
@@ -694,13 +699,16 @@ class Bind(Op):
     idmap: Idmap | None = None
     locked: bool = False
     instead: bool = False
+    inside: bool = False
+    held: bool = False
     origin: str = ""
 
     def describe(self) -> str:
         kind = "bind the tree" if self.recursive else "bind"
         how = " read-only" if (self.set | self.rec_set) & 1 else ""
         how += f", {self.idmap.describe()}" if self.idmap else ""
-        return f"{kind} {self.source} on {self.target}{how}{' instead' if self.instead else ''}"
+        own = " of the container" if self.inside or self.held else ""
+        return f"{kind} {self.source}{own} on {self.target}{how}{' instead' if self.instead else ''}"
 
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
         slot = self.slot()
@@ -708,6 +716,7 @@ class Bind(Op):
         bits |= PROC_ONLY if self.target == "/proc" else 0
         bits |= IN_PROC if may_cover_procfs(self.target) else 0
         bits |= (LOCKED if self.locked else 0) | (INSTEAD if self.instead else 0)
+        bits |= (INSIDE if self.inside else 0) | (HELD if self.held else 0)
         rest = (self.set, self.clear, self.rec_set, self.rec_clear, self.propagation, bits)
         return (self.source, self.target, slots[slot] if slot else NO_SLOT, *rest)
 
@@ -716,6 +725,22 @@ class Bind(Op):
             return None
         user = f"{self.origin} {self.target}"
         return Slot("tree", self.source, self.recursive, self.slave, user, self.idmap)
+
+
+class HoldTree(Op):
+    """Open a mount tree in the container's root, for the parent to map its ids, and for the `Bind` that follows."""
+
+    wire = "hold_tree"
+    source: str
+    recursive: bool
+    idmap: Idmap
+    origin: str = ""
+
+    def describe(self) -> str:
+        return f"open {self.source} of the container, to be {self.idmap.describe()}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.source, RECURSIVE if self.recursive else 0)
 
 
 class Attributes(Op):
@@ -1047,7 +1072,7 @@ class RunHook(Op):
         bits = HOOK_IN_ROOT if self.kind == "createContainer" else 0
         bits |= HOOK_HAS_PROCESS_ENV if self.has_process_env else 0
         outputs = [slots[Slot("output", path)] if path else NO_SLOT for path in (self.stdout, self.stderr)]
-        return (self.path, self.args, self.env, min((self.timeout or 0) * 1000, LONGEST_MS), in_root, *outputs)
+        return (self.path, self.args, self.env, min((self.timeout or 0) * 1000, LONGEST_MS), bits, *outputs)
 
     def slots(self) -> tuple[Slot, ...]:
         return tuple([Slot("output", path) for path in (self.stdout, self.stderr) if path])

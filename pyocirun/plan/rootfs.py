@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from pyocirun.linux.mounts import MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, PROPAGATION
+from pyocirun.linux.mounts import (
+    MOUNT_ATTR_RDONLY,
+    MS_PRIVATE,
+    MS_REC,
+    MS_SHARED,
+    MS_SLAVE,
+    MS_UNBINDABLE,
+    PROPAGATION,
+)
 from pyocirun.plan import devices, mounts, ops
 
 TYPE_CHECKING = False
@@ -32,6 +40,14 @@ def prepare(spec: Spec, host: Host, request: Request, stages: Stages) -> list[op
     for start in range(0, len(sources), ops.TREES_AT_ONCE):
         top += [ops.OpenSources(tuple(sources[start : start + ops.TREES_AT_ONCE])), ops.Sync("sources")]
     return [*top, ops.Rootfs(request.rootfs, handed), *inside]
+
+
+def close(spec: Spec, request: Request) -> list[ops.Op]:
+    """Each tmpfs that could not be read-only before, for what was to be made inside."""
+    return [
+        ops.Attributes(target, MOUNT_ATTR_RDONLY, origin=f"mounts[{index}]")
+        for index, target in mounts.late_readonly(spec, request.rootfs)
+    ]
 
 
 def change(request: Request) -> list[ops.Op]:

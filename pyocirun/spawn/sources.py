@@ -7,12 +7,13 @@ import posix
 from pyocirun import native
 from pyocirun.errors import OperationError
 from pyocirun.linux.mounts import MOUNT_ATTR_IDMAP, MS_REC
+from pyocirun.plan.ops import Slot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pyocirun.plan.ops import Idmap, Slot
+    from pyocirun.plan.ops import HoldTree, Idmap
 
 
 def open_trees(trees: tuple[Slot, ...], pid: int) -> tuple[int, ...]:
@@ -34,6 +35,16 @@ def open_trees(trees: tuple[Slot, ...], pid: int) -> tuple[int, ...]:
     finally:
         _close(namespaces.values())
     return tuple(opened)
+
+
+def map_held(held: HoldTree, fd: int, pid: int) -> None:
+    """Map the ids of a tree that nsexec opened in the container's root, and sent. Raises OperationError."""
+    namespaces: dict[tuple[str, str], int] = {}
+    tree = Slot("held", held.source, held.recursive, user=held.origin, idmap=held.idmap)
+    try:
+        _map_ids(tree, fd, held.idmap, _namespace(held.idmap, pid, namespaces))
+    finally:
+        _close(namespaces.values())
 
 
 def _open(tree: Slot) -> int:
@@ -63,10 +74,12 @@ def _map_ids(tree: Slot, fd: int, idmap: Idmap, namespace: int) -> None:
     try:
         native.mount_setattr(fd, MOUNT_ATTR_IDMAP, recursive=idmap.recursive, userns=namespace)
     except OSError as error:
+        # What lies in the container's root, no path of ours leads to.
+        name = fs_name(tree.path) if tree.kind == "tree" else "unknown file system"
         hint = "a mount that has an idmap already cannot get another one" if error.errno == 1 else ""
         if error.errno == 22:
-            hint = f"does the file system {fs_name(tree.path)} know idmapped mounts? xfs, ext4, btrfs and tmpfs do"
-        text = f"cannot map the ids of {tree.path} ({fs_name(tree.path)})"
+            hint = f"does the file system {name} know idmapped mounts? xfs, ext4, btrfs and tmpfs do"
+        text = f"cannot map the ids of {tree.path} ({name})"
         raise _failure(text, tree, error, "mount_setattr", hint) from error
 
 

@@ -35,8 +35,10 @@ from pyocirun.plan.ops import (
     Attach,
     Attributes,
     Bind,
+    HoldTree,
     Idmap,
     Mount,
+    Node,
     Op,
     OpenSources,
     Plan,
@@ -44,6 +46,7 @@ from pyocirun.plan.ops import (
     Remount,
     Symlink,
     Sync,
+    Terminal,
 )
 from pyocirun.record import replace
 from pyocirun.spec.linux import Namespace
@@ -54,6 +57,7 @@ from tests.support import (
     HOST_V1_ROOT,
     build,
     every,
+    minimal_process,
     minimal_request,
     minimal_spec,
     only,
@@ -667,3 +671,91 @@ def test_the_hosts_sys_is_read_only_with_all_below_it_in_a_user_namespace() -> N
 
     assert next(op for op in every(inside, Bind) if op.target == "/sys").rec_set == MOUNT_ATTR_RDONLY
     assert next(op for op in every(outside, Bind) if op.target == "/sys").rec_set == 0
+
+
+# ---- sources in the container's own root ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["/bundle/rootfs/data", "rootfs/data", "/bundle//rootfs/./data"])
+def test_source_in_the_own_root_is_opened_inside(source: str) -> None:
+    plan = build(minimal_spec(mounts=(SpecMount("/mnt", source, "bind", ("rbind",)),)))
+
+    assert only(plan, Bind).source == "/data"
+    assert only(plan, Bind).inside
+
+
+@pytest.mark.parametrize("source", ["/bundle/rootfs-2/data", "/bundle", "/data"])
+def test_source_beside_the_own_root_is_the_hosts(source: str) -> None:
+    plan = build(minimal_spec(mounts=(SpecMount("/mnt", source, "bind", ("rbind",)),)))
+
+    assert only(plan, Bind).source == source
+    assert not only(plan, Bind).inside
+
+
+def test_source_in_the_own_root_is_nothing_that_the_parent_opens() -> None:
+    plan = build(minimal_spec(mounts=(SpecMount("/mnt", "/bundle/rootfs/data", "bind", ("rbind",)),), **USER))
+
+    bind = next(op for op in every(plan, Bind) if op.target == "/mnt")
+    assert (bind.inside, bind.handed, bind.locked) == (True, False, True)
+
+
+def test_source_in_the_own_root_is_held_for_the_parent_to_map_its_ids() -> None:
+    mount = SpecMount("/mnt", "/bundle/rootfs/data", "bind", ("rbind",), MAP, MAP)
+
+    plan = build(minimal_spec(mounts=(mount,)))
+
+    held = only(plan, HoldTree)
+    line = "0 100000 65536\n"
+    assert held == HoldTree("/data", True, Idmap(line, line), "mounts[0]")
+    bind = where(plan, Bind)
+    assert (where(plan, held), plan.position("map-ids")) == (bind - 2, bind - 1)
+    assert only(plan, Bind).held
+
+
+@pytest.mark.parametrize(
+    ("destination", "target"),
+    [("/bundle/rootfs/mnt", "/mnt"), ("/bundle/rootfs-2/mnt", "/bundle/rootfs-2/mnt"), ("/bundle/mnt", "/bundle/mnt")],
+)
+def test_destination_may_begin_with_the_rootfs(destination: str, target: str) -> None:
+    [op] = planned(SpecMount(destination, None, "tmpfs"))
+
+    assert isinstance(op, Mount)
+    assert op.target == target
+
+
+def test_destination_may_not_be_the_rootfs_itself() -> None:
+    with pytest.raises(SpecError, match="is the root of the container"):
+        planned(SpecMount("/bundle/rootfs", None, "tmpfs"))
+
+
+# ---- a read-only tmpfs with something inside -----------------------------------------------------
+
+
+def test_tmpfs_is_closed_once_what_lies_inside_has_been_made() -> None:
+    first, second, closed = planned(SpecMount("/a", None, "tmpfs", ("ro", "nosuid")), SpecMount("/a/b", None, "tmpfs"))
+
+    assert isinstance(first, Mount)
+    assert isinstance(second, Mount)
+    assert (first.flags, second.target) == (MS_NOSUID, "/a/b")
+    assert closed == Attributes("/a", MOUNT_ATTR_RDONLY, origin="mounts[0]")
+
+
+def test_readonly_dev_is_closed_behind_its_devices_and_the_terminal() -> None:
+    mounts = (SpecMount("/dev", None, "tmpfs", ("ro",)),)
+
+    plan = build(minimal_spec(mounts=mounts, process=minimal_process(terminal=True)))
+
+    assert (
+        where(plan, every(plan, Node)[-1])
+        < where(plan, Terminal)
+        < where(plan, Attributes("/dev", 1, origin="mounts[0]"))
+    )
+
+
+@pytest.mark.parametrize("later", ["/ab", "/a"])
+def test_tmpfs_with_nothing_inside_is_closed_at_once(later: str) -> None:
+    first, second = planned(SpecMount("/a", None, "tmpfs", ("ro",)), SpecMount(later, None, "tmpfs"))
+
+    assert isinstance(first, Mount)
+    assert isinstance(second, Mount)
+    assert (first.flags, second.flags) == (MS_RDONLY, 0)

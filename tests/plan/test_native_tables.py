@@ -91,6 +91,7 @@ EVERY_OP: tuple[Op, ...] = (
     ops.Attach("/t", 39, 40, 41, (42,)),
     ops.Remount("/t", 43, "size=1"),
     ops.Relabel("/t", "label"),
+    ops.HoldTree("/t", True, ops.Idmap()),
 )
 """One of each, at least, with values that are all different."""
 
