@@ -523,8 +523,7 @@ int op_hold_tree(struct run *r, struct cursor *c)
 {
 	const char *source = take_str(c);
 	uint64_t bits = take_u64(c);
-	int tree =
-		open_inside(r, source, TREE_FLAGS | (bits & BIND_RECURSIVE ? AT_RECURSIVE : 0U));
+	int tree = open_inside(r, source, TREE_FLAGS | (bits & BIND_RECURSIVE ? AT_RECURSIVE : 0U));
 
 	if (tree < 0)
 		return tree;

@@ -53,8 +53,8 @@ def test_a_source_in_the_own_root_is_mapped_too(runtime: Runtime, bundle: Bundle
     bundle.bind(source, "/first", "rbind")
     bundle.mount("/second", "bind", str(bundle.rootfs / "first"), ("rbind", "ridmap"))
     bundle.mount("/third", "bind", str(bundle.rootfs / "first/below"), ("bind", "idmap"))
-    for mount in bundle.config["mounts"][-2:]:
-        mount |= {"uidMappings": OWN, "gidMappings": OWN}
+    for mapped_mount in bundle.config["mounts"][-2:]:
+        mapped_mount |= {"uidMappings": OWN, "gidMappings": OWN}
 
     wanted = [(0, 0), (7, 7), (5, 5), (5, 5)]
     shift = 0 if mapped else 100000

@@ -1089,13 +1089,13 @@ def run_hooks(
 
     process_env: what a hook has whose environment is absent; None: an empty one.
     """
-    outputs = [annotations.get(name, "") for name in HOOK_OUTPUTS]
+    stdout, stderr = (annotations.get(name, "") for name in HOOK_OUTPUTS)
     plan = []
     for index, hook in enumerate(hooks):
         inherits = hook.env is None and process_env is not None
         env = (process_env if inherits else hook.env) or ()
         args = hook.args or (hook.path,)
-        plan.append(RunHook(kind, index, hook.path, args, env, hook.timeout, *outputs, has_process_env=inherits))
+        plan.append(RunHook(kind, index, hook.path, args, env, hook.timeout, stdout, stderr, inherits))
     return plan
 
 
