@@ -128,6 +128,28 @@ def test_unknown_properties_are_ignored(runtime: Runtime, bundle: Bundle) -> Non
     assert runtime.run(bundle.args("exit", "3")).status == 3
 
 
+@only("pyocirun")
+def test_what_is_not_for_this_platform_is_a_warning(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.config["windows"] = {"layerFolders": ["C:\\layer"]}
+    bundle.process["user"]["username"] = "ContainerUser"
+    bundle.process["commandLine"] = "cmd /c exit 4"
+
+    result = runtime.run(bundle.args("exit", "3"))
+
+    assert result.status == 3
+    assert [line["msg"] for line in result.log] == ["/windows is ignored: it is for another platform"]
+
+
+@only("pyocirun")
+def test_a_limit_that_no_kernel_has_any_more_is_a_warning(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.linux["resources"] = {"memory": {"kernel": 1 << 26}}
+
+    result = runtime.run(bundle.args("exit", "3"))
+
+    assert result.status == 3
+    assert ["memory.kernel is ignored" in line["msg"] for line in result.log] == [True]
+
+
 @pytest.mark.parametrize("path", ["no-such-directory", "config.json", ""])
 def test_a_root_that_is_no_directory(runtime: Runtime, bundle: Bundle, path: str) -> None:
     bundle.config["root"]["path"] = path

@@ -98,6 +98,33 @@ if TYPE_CHECKING:
             """Notices of memory pressure at "low", "medium" or "critical", from now on."""
 
 
+_LIMITS = {
+    "memory": "memory",
+    "cpu": "cpu",
+    "pids": "pids",
+    "block_io": "blockIO",
+    "hugepage_limits": "hugepageLimits",
+    "network": "network",
+    "rdma": "rdma",
+    "unified": "unified",
+}
+"""All of Resources but devices, which are for the host's sake: fields, and their names in the configuration."""
+
+
+def ignored(resources: Resources | None, paths: dict[str, str]) -> list[str]:
+    """One line for each setting that is not obeyed in a cgroup of these paths, as Manager has them."""
+    if resources is None:
+        return []
+    if set(paths) == {""}:
+        from pyocirun.cgroup.v2 import warnings
+    elif paths:
+        from pyocirun.cgroup.v1 import warnings
+    else:
+        wanted = [name for field, name in _LIMITS.items() if getattr(resources, field)]
+        return [f"linux.resources.{name} is ignored: the container has no cgroup" for name in wanted]
+    return warnings(resources)
+
+
 def load(paths: dict[str, str], *, lenient: bool = False) -> Manager:
     """The manager of a container whose paths were saved."""
     if set(paths) == {""}:

@@ -160,7 +160,7 @@ def _cpu(cpu: CPU) -> list[Write]:
     if cpu.period:
         made.append(Write("cpu", "cpu.cfs_period_us", str(cpu.period), late=bool(cpu.quota)))
     if cpu.burst is not None:
-        made.append(Write("cpu", "cpu.cfs_burst_us", str(cpu.burst), optional=True, late=bool(cpu.quota)))
+        made.append(Write("cpu", "cpu.cfs_burst_us", str(cpu.burst), optional=cpu.burst == 0, late=bool(cpu.quota)))
     if cpu.quota:
         made.append(Write("cpu", "cpu.cfs_quota_us", str(cpu.quota)))
     if cpu.realtime_period:

@@ -55,11 +55,14 @@ def warnings(resources: Resources | None) -> list[str]:
     ignored: list[tuple[str, object]] = []
     if (memory := resources.memory) is not None:
         ignored += [("memory.kernel", memory.kernel), ("memory.kernelTCP", memory.kernel_tcp)]
-        ignored += [("memory.swappiness", memory.swappiness), ("memory.disableOOMKiller", memory.disable_oom_killer)]
+        ignored += [("memory.swappiness", memory.swappiness is not None)]
+        ignored += [("memory.disableOOMKiller", memory.disable_oom_killer)]
     if (cpu := resources.cpu) is not None:
         ignored += [("cpu.realtimeRuntime", cpu.realtime_runtime), ("cpu.realtimePeriod", cpu.realtime_period)]
     if (block_io := resources.block_io) is not None:
         ignored.append(("blockIO.leafWeight", block_io.leaf_weight))
+        leaves = any(device.leaf_weight for device in block_io.weight_device)
+        ignored.append(("blockIO.weightDevice.leafWeight", leaves))
     if (network := resources.network) is not None:
         ignored += [("network.classID", network.class_id), ("network.priorities", network.priorities)]
     return [f"linux.resources.{name} is ignored: cgroup v2 has nothing like it" for name, value in ignored if value]

@@ -390,9 +390,11 @@ class Creation:
         return self.spec.hooks is not None and bool(self.spec.hooks.start_container)
 
     def _tell_warnings(self) -> None:
+        from pyocirun.cgroup.manager import ignored
         from pyocirun.plan.process import warnings
 
-        for text in warnings(self.spec):
+        paths = dict(self.request.cgroup_paths)
+        for text in (*warnings(self.spec), *ignored(self.spec.linux.resources, paths)):
             self.factory.warn(text)
 
     def _take_back(self) -> None:

@@ -20,6 +20,7 @@ _NEXT = "config.json.next"
 
 def update(container: Container, resources: dict[str, Any]) -> None:
     """Carry out what Container.update says."""
+    from pyocirun.cgroup.manager import ignored
     from pyocirun.spec.bundle import checked
     from pyocirun.spec.resources import parse_resources
 
@@ -29,7 +30,8 @@ def update(container: Container, resources: dict[str, Any]) -> None:
         status = container.status
         if status in ("stopped", "creating"):
             raise StateError(f"container {container.id!r}: container not running", id=container.id, status=status)
-        _warn(container, wanted)
+        for text in ignored(parsed, container.manager.paths):
+            container._warn(text)
         # Saved before and named after: what can fail of saving fails while there is nothing to take back.
         states.write_file(directory.fd, _NEXT, _updated(container, wanted))
         try:
@@ -63,12 +65,6 @@ def update_rdt(container: Container, l3_cache_schema: str, mem_bw_schema: str) -
         assert parsed is not None
         write_schemata(container._state.rdt_group, lines(replace(parsed, schemata=())))
         states.write_file(directory.fd, states.CONFIG, json.dumps(document).encode())
-
-
-def _warn(container: Container, wanted: dict[str, Any]) -> None:
-    memory = wanted.get("memory") or {}
-    if memory.get("kernel") is not None:
-        container._warn("linux.resources.memory.kernel is ignored: kernels no longer limit kernel memory apart")
 
 
 def _updated(container: Container, wanted: dict[str, Any]) -> bytes:

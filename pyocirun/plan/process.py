@@ -107,7 +107,9 @@ def keeps_groups(annotations: dict[str, str]) -> bool:
 
 def warnings(spec: Spec) -> list[str]:
     """What the configuration asks for that is passed over, and what it leaves to chance: worth a line, no failure."""
-    texts: list[str] = []
+    texts = [f"/{name} is ignored: it is for another platform" for name in spec.foreign]
+    if not spec.oci_version.startswith("1."):
+        texts.append(f"/ociVersion is {spec.oci_version}: this runtime knows the specification of version 1")
     sets = spec.process.capabilities if spec.process is not None else None
     if sets is not None:
         named = [name for field in type(sets)._fields for name in getattr(sets, field) or ()]

@@ -9,11 +9,11 @@ import pytest
 
 from pyocirun.cgroup.fs import NullManager, V1Manager
 from pyocirun.cgroup.fs2 import V2Manager
-from pyocirun.cgroup.manager import load, select
+from pyocirun.cgroup.manager import ignored, load, select
 from pyocirun.cgroup.v1 import Write, writes
 from pyocirun.errors import CgroupError
 from pyocirun.linux.host import Host
-from pyocirun.spec.resources import Pids, Resources
+from pyocirun.spec.resources import DeviceRule, Memory, Pids, Resources
 
 PATHS = {"cpu": "/sys/fs/cgroup/cpu/x"}
 
@@ -155,3 +155,27 @@ def test_create_tells_what_it_made(tmp_path: Path) -> None:
     made = manager.create()
 
     assert made == [str(tmp_path / "a"), str(tmp_path / "a/b")]
+
+
+V1_PATHS = {"memory": "/sys/fs/cgroup/memory/c"}
+
+
+@pytest.mark.parametrize(
+    ("paths", "told"),
+    [
+        (V1_PATHS, ["linux.resources.memory.kernel"]),
+        ({"": "/sys/fs/cgroup/c"}, ["linux.resources.memory.kernel", "linux.resources.memory.swappiness"]),
+        ({}, ["linux.resources.memory", "linux.resources.pids"]),
+    ],
+)
+def test_what_a_cgroup_cannot_obey_is_told(paths: dict[str, str], told: list[str]) -> None:
+    resources = Resources(memory=Memory(kernel=1, swappiness=0), pids=Pids(5))
+
+    assert [line.split()[0] for line in ignored(resources, paths)] == told
+
+
+@pytest.mark.parametrize("paths", [V1_PATHS, {"": "/sys/fs/cgroup/c"}, {}])
+def test_what_is_obeyed_is_no_warning(paths: dict[str, str]) -> None:
+    rules = (DeviceRule(False),)
+
+    assert ignored(None, paths) == ignored(Resources(devices=rules), paths) == []

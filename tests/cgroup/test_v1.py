@@ -192,6 +192,12 @@ def test_shares_that_the_kernel_would_change_are_refused(shares: int, word: str)
     assert caught.value.pointer == "/linux/resources/cpu/shares"
 
 
+def test_a_burst_is_not_passed_over_where_the_kernel_has_none() -> None:
+    made = [writes(Resources(cpu=CPU(burst=burst)), devices=False)[0] for burst in (0, 1)]
+
+    assert [write.optional for write in made] == [True, False]
+
+
 def test_period_and_burst_may_wait_for_the_quota() -> None:
     made = writes(Resources(cpu=CPU(quota=5000, period=10000, burst=1)), devices=False)
 

@@ -8,6 +8,7 @@ from pyocirun.linux.idmap import IDMapping
 from pyocirun.linux.namespaces import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER
 from pyocirun.plan import ops, tenant
 from pyocirun.plan.process import environment, identity, rlimits, search_path, warnings
+from pyocirun.record import replace
 from pyocirun.spec.linux import Linux, Personality
 from pyocirun.spec.process import Capabilities, Rlimit, User
 from tests.support import build, every, minimal_process, minimal_spec, only, where
@@ -138,6 +139,21 @@ def test_flags_of_a_personality_are_worth_a_warning() -> None:
     spec = minimal_spec(process=None, personality=Personality("LINUX", ("SHORT_INODE",)))
 
     assert warnings(spec) == ["personality flag SHORT_INODE is ignored: none is known"]
+
+
+def test_sections_for_other_platforms_are_worth_a_warning() -> None:
+    spec = minimal_spec(process=None, foreign=("vm", "windows"))
+
+    assert warnings(spec) == [
+        "/vm is ignored: it is for another platform",
+        "/windows is ignored: it is for another platform",
+    ]
+
+
+def test_another_major_version_of_the_specification_is_worth_a_warning() -> None:
+    (told,) = warnings(replace(minimal_spec(process=None), oci_version="2.0.0"))
+
+    assert "specification of version 1" in told
 
 
 def test_an_annotation_keeps_the_groups_that_are_there() -> None:
