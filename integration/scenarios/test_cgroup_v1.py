@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from integration.harness import Bundle, Runtime, cgroup_of, cgroups, eventually, mount_at, requires, wait_for_orphan
+from integration.harness import (
+    Bundle,
+    Runtime,
+    cgroup_of,
+    cgroups,
+    eventually,
+    mount_at,
+    only,
+    requires,
+    wait_for_orphan,
+)
 
 pytestmark = requires("cgroup1")
 
@@ -335,6 +345,29 @@ def test_a_writable_cgroup_mount_can(runtime: Runtime, bundle: Bundle) -> None:
     bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", CGROUP_MOUNT)
 
     assert runtime.run(bundle.args("mkdir", "/sys/fs/cgroup/pids/below")).ok().stdout == "ok\n"
+
+
+@only("pyocirun")  # runc cannot remove them, and leaves the processes alone where there is no pid namespace
+@requires("busybox")
+@pytest.mark.parametrize("pid_namespace", [True, False])
+def test_cgroups_nested_deeper_than_a_path_is_long_save_nobody(
+    runtime: Runtime, bundle: Bundle, pid_namespace: bool
+) -> None:
+    bundle.with_namespace("cgroup")
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", CGROUP_MOUNT)
+    if not pid_namespace:
+        bundle.without_namespace("pid")
+    name = "n" * 250
+    hide = f"for i in $(seq 30); do mkdir {name} && cd -P {name} || exit 9; done; echo $pid > cgroup.procs || exit 8"
+    move = f"for c in pids devices memory freezer; do cd /sys/fs/cgroup/$c; {hide}; done"
+    id = runtime.new_id()
+    output = runtime.create(bundle.shell(f"sleep 60 & pid=$!; {move}; echo hidden; wait"), id=id).ok()
+    runtime.start(id).ok()
+    eventually(lambda: "hidden" in output.stdout, "a process in the deepest cgroup")
+
+    runtime.delete(id, "--force").ok()
+
+    assert runtime.traces() == []
 
 
 def test_init_is_in_its_cgroups_when_the_namespace_is_made(runtime: Runtime, bundle: Bundle) -> None:

@@ -9,7 +9,14 @@ import time
 from pyocirun import files
 from pyocirun.errors import CgroupError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
 GONE = (errno.ENOENT, errno.ENODEV)
+BY_DESCRIPTOR = "/proc/self/fd/"
+_LONG = 3500
+"""Bytes of a path that may not take another cgroup's name, of up to 255, and a file's below it: see PATH_MAX."""
 
 
 def mkdir(directory: str, made: list[str]) -> bool:
@@ -61,20 +68,25 @@ def processes_in(directory: str) -> set[int]:
         raise failed(error, "cannot read", f"{directory}/cgroup.procs", "") from error
 
 
-def subtree(directory: str) -> list[str]:
-    """`directory` and every cgroup below it, the deepest first; without those that vanish meanwhile."""
-    found: list[str] = []
+def subtree(directory: str) -> Generator[str, None, None]:
+    """`directory` and every cgroup below it, the deepest first; without those that vanish meanwhile.
+
+    A container that may make cgroups can nest them deeper than a path, or a stack, is long. So a long path leads by a
+    descriptor of what is above, and each path holds only until the next one is asked for. Raises CgroupError.
+    """
+    levels: list[_Level] = []
+    _descend(levels, directory)
     try:
-        # A cgroup's link count is 2 plus the cgroups in it, so most need no listing.
-        names = _below(directory) if posix.stat(directory).st_nlink != 2 else []
-    except OSError as error:
-        if error.errno in GONE:
-            return found
-        raise failed(error, "cannot read cgroup", directory, "") from error
-    for name in names:
-        found += subtree(f"{directory}/{name}")
-    found.append(directory)
-    return found
+        while levels:
+            level = levels[-1]
+            if level.names:
+                _descend(levels, f"{level.base}/{level.names.pop()}")
+            else:
+                levels.pop().close()
+                yield level.path
+    finally:
+        for level in levels:
+            level.close()
 
 
 def rmdir(directory: str) -> bool:
@@ -155,6 +167,32 @@ def failed(error: OSError, what: str, path: str, controller: str, hint: str = ""
     if not hint and error.errno == errno.EROFS:
         hint = "the cgroup file system is mounted read-only here"
     return CgroupError(f"{what}: {error.strerror}", path=path, controller=controller, errno=error.errno or 0, hint=hint)
+
+
+class _Level:
+    """A cgroup on the way down. base: a path of it, short enough for one more name.  names: of what is below."""
+
+    def __init__(self, path: str, names: list[str]) -> None:
+        self.path = self.base = path
+        self.names = names
+        self._fd = -1
+        if names and len(files.encode(path)) > _LONG:
+            self._fd = posix.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+            self.base = f"{BY_DESCRIPTOR}{self._fd}"
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            posix.close(self._fd)
+            self._fd = -1
+
+
+def _descend(levels: list[_Level], path: str) -> None:
+    try:
+        # A cgroup's link count is 2 plus the cgroups in it, so most need no listing.
+        levels.append(_Level(path, _below(path) if posix.stat(path).st_nlink != 2 else []))
+    except OSError as error:
+        if error.errno not in GONE:
+            raise failed(error, "cannot read cgroup", path, "") from error
 
 
 def _below(directory: str) -> list[str]:

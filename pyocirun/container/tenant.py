@@ -307,11 +307,16 @@ def _unified(directory: str, init: int) -> tuple[tuple[str, str], ...]:
 
     () for a container that has none.
     """
-    from pyocirun.cgroup.tree import processes_in, read_file, subtree
+    from pyocirun.cgroup.tree import BY_DESCRIPTOR, processes_in, read_file, subtree
 
     try:
         if not read_file(f"{directory}/cgroup.subtree_control").split():
             return (("", directory),)
     except FileNotFoundError:
         return ()
-    return tuple([("", below) for below in subtree(directory) if init in processes_in(below)])[:1]
+    for below in subtree(directory):
+        if init in processes_in(below):
+            if below.startswith(BY_DESCRIPTOR):
+                raise CgroupError("cannot join the cgroup of init: its path is too long", path=directory)
+            return (("", below),)
+    return ()
