@@ -60,6 +60,25 @@ def test_an_unknown_log_format_is_refused(runtime: Runtime) -> None:
     assert "xml" in result.stderr
 
 
+def test_debug_of_exec_says_what_is_done(runtime: Runtime, bundle: Bundle) -> None:
+    id = runtime.running(bundle)
+
+    result = runtime("exec", id, "/bin/probe", "exit", "0", options=("--debug",)).ok()
+
+    assert any(line["level"] == "debug" for line in result.log)
+    assert result.stderr == ""
+
+
+@only("pyocirun")  # runc has flags since 1.2
+def test_debug_tells_the_flags_of_a_filter(runtime: Runtime, bundle: Bundle) -> None:
+    flags = ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"]
+    bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "flags": flags}
+
+    result = runtime.run(bundle.args("exit", "0"), options=("--debug",)).ok()
+
+    assert "seccomp filter flags: 6" in [line["msg"] for line in result.log]
+
+
 def test_debug_says_more(runtime: Runtime, bundle: Bundle) -> None:
     result = runtime.run(bundle.args("exit", "0"), options=("--debug",)).ok()
 

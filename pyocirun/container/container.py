@@ -41,11 +41,13 @@ class Container:
         init: Process | None,
         warn: Callable[[str], None],
         functions: dict[str, tuple[Function, ...]] | None = None,
+        debug: Callable[[str], None] | None = None,
     ) -> None:
         self._functions = functions or {}
         self._root = root
         self._state = state
         self._warn = warn
+        self._debug = debug
         if init is None:
             init = child(f"{root}/{state.id}", state.init_process_pid)
         self.init = init if init is not None else open_process(state.init_process_pid, state.init_process_start)

@@ -10,7 +10,7 @@ from pyocirun.container.container import Container, empty_and_destroy
 from pyocirun.container.process import Process, adopt, start_time
 from pyocirun.errors import CgroupError, Error, OperationError
 from pyocirun.plan import ops
-from pyocirun.plan.encode import MAX_OPS, encode
+from pyocirun.plan.encode import encode
 from pyocirun.plan.namespaces import COURTESY
 from pyocirun.record import replace
 from pyocirun.spawn import effects
@@ -102,7 +102,7 @@ class Creation:
                 self.mover.close()
         init = Process(launched.pid, launched.pidfd, master)
         adopt(self.directory.path, init)
-        return Container(self.factory.root, self.state, init, self.factory.warn, self.functions)
+        return Container(self.factory.root, self.state, init, self.factory.warn, self.functions, self.factory.debug)
 
     def _encode(self) -> Encoded:
         planned = self.plan
@@ -125,7 +125,7 @@ class Creation:
             self.handover = Handover(terminal, *self.sockets, "standard")
 
     def _launch(self, encoded: Encoded, stdio: tuple[int, int, int]) -> Launched:
-        stamps = native.shared_memfd("stamps", MAX_OPS * 8) if self._wants_stamps() else -1
+        stamps = self._make_stamps()
         self.factory.step("nsexec sets the container up")
         try:
             self.launched = launch(self.plan, encoded, self._open_slot, stdio, stamps, places=(self.factory.root,))
@@ -135,8 +135,7 @@ class Creation:
             raise (self._oom_killed() if error.step == "wait" else None) or error from None
         finally:
             if stamps >= 0:
-                self._tell_times(posix.pread(stamps, MAX_OPS * 8, 0))
-                posix.close(stamps)
+                self._tell_times(stamps)
             self.factory.step("finish")
 
     def _wants_stamps(self) -> bool:
@@ -147,17 +146,22 @@ class Creation:
 
         return oom_killed(self.manager) if self.manager is not None else None
 
-    def _tell_times(self, times: bytes) -> None:
-        """For --debug: what nsexec did, and when, in microseconds since its first operation. For --timings too."""
+    def _make_stamps(self) -> int:
+        if not self._wants_stamps():
+            return -1
+        from pyocirun.spawn.stamps import make_stamps
+
+        return make_stamps()
+
+    def _tell_times(self, stamps: int) -> None:
+        """What nsexec did, and when, for --debug and --timings."""
+        from pyocirun.spawn.stamps import take_stamps, tell_times
+
+        times = take_stamps(stamps)
         if self.factory.trace is not None:
             self.factory.trace.operations([op.describe() for op in self.plan.ops], times)
-        if self.factory.debug is None:
-            return
-        first = 0
-        for index, op in enumerate(self.plan.ops):
-            if at := int.from_bytes(times[index * 8 : index * 8 + 8], "little"):
-                first = first or at
-                self.factory.debug(f"nsexec: operation {index} at {(at - first) // 1000} us: {op.describe()}")
+        if self.factory.debug is not None:
+            tell_times(self.plan, times, self.factory.debug)
 
     def _before_clone(self) -> None:
         self._tell_warnings()

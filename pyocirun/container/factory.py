@@ -176,7 +176,7 @@ class Factory:
         """The container with this id. Raises InvalidID, ContainerNotExist, StateError for a state that is damaged."""
         states.check_id(id)
         states.check_root(self.root)
-        return Container(self.root, states.load(self.root, id), None, self.warn)
+        return Container(self.root, states.load(self.root, id), None, self.warn, None, self.debug)
 
     def list(self) -> list[Container]:
         """All containers, by id. One whose state cannot be read is a warning. Raises StateError if root is missing."""

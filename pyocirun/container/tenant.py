@@ -20,6 +20,7 @@ from pyocirun.spawn.sync import await_exec, drive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from pyocirun.container.container import Container
@@ -104,13 +105,15 @@ def start(
     if linux.seccomp is not None:
         from pyocirun.spawn.seccomp import with_program
 
-        plan = with_program(plan, container._root, None)
+        plan = with_program(plan, container._root, container._debug)
 
     handover = _handover(wanted.terminal, console_socket, pidfd_socket)
     agent = _Agent(container, linux.seccomp)
+    stamps = _make_stamps() if container._debug is not None else -1
     try:
         stdio = handover.stdio(stdio) if handover is not None else stdio
-        launched = launch(plan, encode(plan), lambda slot: _open_slot(slot, init), stdio)
+        encoded = encode(plan, stamps=stamps >= 0)
+        launched = launch(plan, encoded, lambda slot: _open_slot(slot, init), stdio, stamps)
         try:
             answers = {"home": lambda fd: effects.home(fd, wanted.user.uid), "seccomp": lambda fd: agent.tell(launched)}
             answers = handover.answers(answers, launched) if handover is not None else answers
@@ -132,10 +135,26 @@ def start(
         process = Running(launched.pid, launched.pidfd, handover.taken() if handover is not None else -1)
     finally:
         agent.close()
+        if stamps >= 0:
+            _tell_times(plan, stamps, container._debug)
         if handover is not None:
             handover.close()
     adopt(container._path, process)
     return process
+
+
+def _make_stamps() -> int:
+    from pyocirun.spawn.stamps import make_stamps
+
+    return make_stamps()
+
+
+def _tell_times(plan: ops.Plan, stamps: int, debug: Callable[[str], None] | None) -> None:
+    from pyocirun.spawn.stamps import take_stamps, tell_times
+
+    times = take_stamps(stamps)
+    if debug is not None:
+        tell_times(plan, times, debug)
 
 
 def _with_oom(error: OperationError, container: Container) -> OperationError:

@@ -41,6 +41,8 @@ def with_program(plan: Plan, root: str, debug: Callable[[str], None] | None) -> 
 
 def program(filter: Filter, root: str, debug: Callable[[str], None] | None) -> tuple[int, ...]:
     """The instructions of a filter, kept or compiled now."""
+    if debug is not None:
+        debug(f"seccomp filter flags: {filter.flags}")
     name = _key(filter)
     kept = _read(f"{root}/{DIRECTORY}", name)
     if kept is None:
