@@ -83,6 +83,18 @@ class Caller:
             os.close(self.master)
             self.master = -1
 
+    def end(self, timeout: float = TIMEOUT) -> int:
+        """The exit status of the command, whoever keeps its terminal open; what it wrote is in `output`."""
+        try:
+            status = self.process.wait(timeout)
+            while self._read(0.1):
+                pass
+            return status
+        finally:
+            runtime_live().pop(self.process.pid, None)
+            os.close(self.master)
+            self.master = -1
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 

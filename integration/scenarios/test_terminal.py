@@ -537,3 +537,16 @@ def _end_of_orphans() -> int:
 def _commands() -> bytes:
     """Command lines of all processes."""
     return subprocess.run(["sh", "-c", "cat /proc/[0-9]*/cmdline 2>/dev/null"], capture_output=True).stdout
+
+
+@only("pyocirun")
+@requires("busybox")
+def test_a_command_that_waits_says_so_on_a_terminal(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.hook("createRuntime", "/bin/sh", "-c", "sleep 2.5")
+    bundle.args("sleep", "60").save()
+    id = runtime.new_id()
+    caller = Caller(runtime, "create", "--bundle", str(bundle.path), id)
+
+    assert caller.end() == 0
+    assert f"setting up {id} (1 s)" in caller.output
+    assert caller.output.endswith("\r\x1b[K")

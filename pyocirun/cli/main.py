@@ -20,6 +20,20 @@ if TYPE_CHECKING:
     from pyocirun.trace import Trace
 
 DEFAULT_ROOT = "/run/pyocirun"
+STDERR = 2
+
+WAITING = {
+    "create": "setting up",
+    "start": "starting",
+    "delete": "deleting",
+    "pause": "pausing",
+    "resume": "resuming",
+    "checkpoint": "saving",
+}
+"""Commands that wait for hooks, processes or the kernel, and what they do meanwhile.
+
+run is none of them: its container may write to the terminal.
+"""
 _LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -32,13 +46,24 @@ def main(argv: list[str] | None = None) -> int:
     session = Session()
     try:
         call = session.understand(sys.argv[1:] if argv is None else argv)
-        return _command(call.command)(call, session) if call is not None else 0
+        return _run(call, session) if call is not None else 0
     except (Exception, KeyboardInterrupt) as error:
         from pyocirun.cli.failure import report
 
         return report(error, session)
     finally:
         session.end()
+
+
+def _run(call: Call, session: Session) -> int:
+    """Run a command; one that may take its time says so to whoever looks on."""
+    command = _command(call.command)
+    if call.command not in WAITING or not posix.isatty(STDERR):
+        return command(call, session)
+    from pyocirun.cli.progress import Progress
+
+    with Progress(f"{WAITING[call.command]} {' '.join(call.args)}"):
+        return command(call, session)
 
 
 def entry() -> NoReturn:
