@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pyocirun.linux.host import Hierarchy, Host
 
 # Other named hierarchies (elogind, openrc) belong to whoever mounted them.
-_JOINED = frozenset(
+JOINED = frozenset(
     ("blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "misc", "net_cls", "net_prio")
     + ("perf_event", "pids", "rdma", "name=systemd")
 )
@@ -41,7 +41,7 @@ def cgroup_paths(cgroups_path: str | None, id: str, host: Host) -> dict[str, str
     for hierarchy in host.hierarchies:
         base = hierarchy.mountpoint if absolute else own_directory(hierarchy)
         for controller in hierarchy.controllers:
-            if controller in _JOINED:
+            if controller in JOINED:
                 paths.setdefault(controller, _join(base, inner))
     if host.unified is not None:
         paths[""] = _join(host.unified.mountpoint, inner)
