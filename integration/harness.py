@@ -105,6 +105,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "cgroup1": lambda: os.path.isdir("/sys/fs/cgroup/memory") and not _is_cgroup2(),
     "cgroup2": _is_cgroup2,
+    "systemd": lambda: os.path.isdir("/run/systemd/system"),
     "busybox": lambda: (path := shutil.which("busybox")) is not None and _is_static(path),
     "userns": lambda: os.path.exists("/proc/self/ns/user"),
     "timens": lambda: os.path.exists("/proc/self/ns/time"),

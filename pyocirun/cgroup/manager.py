@@ -7,10 +7,11 @@ from pyocirun.errors import CgroupError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Set
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from pyocirun.cgroup.events import Notices
     from pyocirun.cgroup.stats import Stats
+    from pyocirun.cgroup.unit import Unit
     from pyocirun.cgroup.v1 import Write
     from pyocirun.linux.host import Host
     from pyocirun.spec.resources import Resources
@@ -125,8 +126,12 @@ def ignored(resources: Resources | None, paths: dict[str, str]) -> list[str]:
     return warnings(resources)
 
 
-def load(paths: dict[str, str], *, lenient: bool = False) -> Manager:
-    """The manager of a container whose paths were saved."""
+def load(paths: dict[str, str], unit: dict[str, Any] | None = None, *, lenient: bool = False) -> Manager:
+    """The manager of a container whose paths were saved, and the fields of its unit, if it has one of systemd."""
+    if unit:
+        from pyocirun.cgroup.unit import Unit
+
+        return _of_unit(paths, Unit(**unit), lenient=lenient)
     if set(paths) == {""}:
         from pyocirun.cgroup.fs2 import V2Manager
 
@@ -136,8 +141,10 @@ def load(paths: dict[str, str], *, lenient: bool = False) -> Manager:
     return V1Manager(paths, lenient=lenient) if paths else NullManager()
 
 
-def select(host: Host, driver: str, paths: dict[str, str], *, lenient: bool = False) -> Manager:
-    """The manager of `paths` by driver "cgroupfs", "systemd" or "none".
+def select(
+    host: Host, driver: str, paths: dict[str, str], unit: Unit | None = None, *, lenient: bool = False
+) -> Manager:
+    """The manager of `paths` by driver "cgroupfs", "systemd" or "none". unit: which "systemd" needs.
 
     lenient: pass over hierarchies where the caller may not make cgroups, as a rootless one that asked for no
     particular path. Raises CgroupError for a driver that this host, or this version, does not have.
@@ -152,8 +159,16 @@ def select(host: Host, driver: str, paths: dict[str, str], *, lenient: bool = Fa
 
     if driver == "none":
         return NullManager()
-    if driver == "systemd":
-        raise CgroupError("the systemd cgroup driver is not supported yet", hint="use the cgroupfs driver")
+    if driver == "systemd" and unit is not None:
+        return _of_unit(paths, unit, lenient=lenient)
     if driver != "cgroupfs":
         raise CgroupError(f"unknown cgroup driver {driver!r}", hint="use cgroupfs, systemd or none")
     return V1Manager(paths, lenient=lenient)
+
+
+def _of_unit(paths: dict[str, str], unit: Unit, *, lenient: bool) -> Manager:
+    from pyocirun.cgroup.systemd import SystemdV1, SystemdV2
+
+    if set(paths) == {""}:
+        return SystemdV2(paths[""], unit, lenient=lenient)
+    return SystemdV1(paths, unit, lenient=lenient)

@@ -25,7 +25,7 @@ class Unit(Record):
     """A scope or a slice.
 
     slice: that it lies in, "-.slice" is the topmost.  name: with its ending.  subgroup: a cgroup below its own where
-    the container is, "" for none.
+    the container is, "" for none.  delegated: one below that again for its processes, without limits of its own.
     user: it is a unit of the caller's own manager, not of the machine's.  version: of systemd.
     pulls: the manager must move processes in, since the caller may not.
     """
@@ -33,6 +33,7 @@ class Unit(Record):
     slice: str
     name: str
     subgroup: str = ""
+    delegated: str = ""
     user: bool = False
     version: int = 0
     pulls: bool = False
@@ -70,7 +71,7 @@ def parse_unit(cgroups_path: str | None, id: str, annotations: dict[str, str], *
         unit = Unit(slice or ("user.slice" if user else "system.slice"), f"{escape(full)}.scope", user=user)
     if len(unit.name) > _MOST:
         raise SpecError(f"the name of the unit {unit.name} has more than {_MOST} characters", pointer=_POINTER)
-    return unit if SUBGROUP not in annotations else _with_subgroup(unit, annotations[SUBGROUP])
+    return Unit(unit.slice, unit.name, _below(annotations, SUBGROUP), _below(annotations, DELEGATED), user)
 
 
 def directories(unit: Unit, host: Host, base: str = "") -> dict[str, str]:
@@ -116,13 +117,13 @@ def _parent(slice: str) -> str:
     return above.rpartition("/")[2] or "-.slice"
 
 
-def _with_subgroup(unit: Unit, name: str) -> Unit:
-    if not name:
-        return unit
-    pointer = f"/annotations/{SUBGROUP}"
+def _below(annotations: dict[str, str], annotation: str) -> str:
+    """The name of a cgroup that an annotation gives, "" for none."""
+    name = annotations.get(annotation, "")
     if "/" in name or name in (".", "..") or "\0" in name or name.startswith("cgroup."):
+        pointer = f"/annotations/{annotation}"
         raise SpecError(f"{pointer}: {name!r} is not the name of a cgroup", pointer=pointer)
-    return Unit(unit.slice, unit.name, name, unit.user)
+    return name
 
 
 def _top(hierarchy: Hierarchy, base: str) -> str:

@@ -362,7 +362,7 @@ class Container:
         """The cgroup manager of the container."""
         from pyocirun.cgroup.manager import load
 
-        return load(self._state.cgroup_paths, lenient=self._state.rootless)
+        return load(self._state.cgroup_paths, self._state.unit, lenient=self._state.rootless)
 
     def spec(self) -> Spec:
         """The configuration as it was when the container was created."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pyocirun.container.factory import Factory
     from pyocirun.container.hooks import Function
     from pyocirun.container.net import Mover
+    from pyocirun.container.scope import Scope
     from pyocirun.linux.host import Host
     from pyocirun.plan.build import Request
     from pyocirun.plan.encode import Encoded
@@ -64,6 +65,7 @@ class Creation:
         self.functions = functions
         self.rdt_made = False
         self.manager: Manager | None = None
+        self.scope: Scope | None = None
         self.launched: Launched | None = None
         self.trees: tuple[int, ...] = ()
         self.held: Iterator[ops.HoldTree] | None = None
@@ -166,7 +168,9 @@ class Creation:
     def _before_clone(self) -> None:
         self._tell_warnings()
         for op in self.plan.ops[: self.plan.position_of_clone()]:
-            if type(op) is ops.MakeCgroup:
+            if type(op) is ops.StartUnit:
+                self._start_unit(op)
+            elif type(op) is ops.MakeCgroup:
                 self._make_cgroup()
             elif type(op) is ops.MakeRdtGroup:
                 self._make_rdt_group(op)
@@ -220,25 +224,46 @@ class Creation:
         for op in self.plan.ops:
             if type(op) is ops.MakeCgroup:
                 lenient = self.state.rootless
-                manager = select(self.host, self.state.cgroup_manager, dict(op.paths), lenient=lenient)
+                unit = self.request.unit
+                manager = select(self.host, self.state.cgroup_manager, dict(op.paths), unit, lenient=lenient)
                 manager.refuse_in_use()
                 self.manager = manager
+
+    def _start_unit(self, op: ops.StartUnit) -> None:
+        from pyocirun.container.scope import Scope
+
+        assert self.manager is not None
+        self.scope = Scope(self.manager, self.factory.root)
+        try:
+            self.scope.start(op)
+        except Error:
+            self._disown_cgroup()
+            raise
 
     def _make_cgroup(self) -> None:
         assert self.manager is not None
         try:
             self.manager.create()
         except Error:
-            # A cgroup that was refused is another's: nothing must ever remove it in our name.
-            self.manager = None
-            self.state = replace(self.state, cgroup_paths={})
-            self.directory.save(self.state)
+            if self.scope is None:
+                self._disown_cgroup()
             raise
         if self.state.rootless:
             # Those that could not be had are not the container's: exec must not look for them.
             had = {name: path for name, path in self.manager.paths.items() if files.is_directory(path)}
             self._tell_missing_cgroups(len(had))
             self.state = replace(self.state, cgroup_paths=had)
+
+    def _disown_cgroup(self) -> None:
+        """A cgroup that was refused is another's: nothing must ever remove it in our name."""
+        self.manager = None
+        self.state = replace(self.state, cgroup_paths={}, unit={})
+        self.directory.save(self.state)
+
+    def _join_unit(self, op: ops.JoinUnit, launched: Launched) -> None:
+        from pyocirun.cgroup.bus import attach
+
+        attach(op.unit, op.subgroup, launched.pid)
 
     def _tell_missing_cgroups(self, had: int) -> None:
         missing = len(self.request.cgroup_paths) - had
@@ -273,6 +298,7 @@ class Creation:
             ops.ConnectAgent: self._connect_agent,
             ops.MoveNetDevices: lambda op, launched: None,  # with the socket that comes at the Sync behind it
             ops.JoinRdtGroup: self._join_rdt_group,
+            ops.JoinUnit: self._join_unit,
             ops.SaveState: self._save_state,
         }
 
@@ -376,6 +402,8 @@ class Creation:
             self.covered = -1
 
     def _save_state(self, op: ops.SaveState, launched: Launched) -> None:
+        if self.scope is not None:
+            self.scope.release()
         start = start_time(launched.pid)
         self.state = replace(self.state, init_process_pid=launched.pid, init_process_start=start)
         self.directory.save(self.state)
@@ -404,6 +432,8 @@ class Creation:
     def _take_back(self) -> None:
         """Everything that was done so far is undone; what fails here is a warning, the first error is what counts."""
         self._close_covered()
+        if self.scope is not None:
+            self.scope.close()
         for fd in (*self._taken_trees(), *([self.agent] if self.agent >= 0 else [])):
             posix.close(fd)
         ran = self.launched is not None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from pyocirun.cgroup.unit import Unit
     from pyocirun.container.hooks import Function
     from pyocirun.container.inspection import Inspection
     from pyocirun.linux.host import Host
@@ -260,10 +261,11 @@ class Factory:
         except Error:
             return
         host = probe()
-        paths = dict(self._cgroup_paths(id, spec, host))
+        found, unit = self._cgroup(id, spec, host)
+        paths = dict(found)
         if any(container._state.cgroup_paths == paths for container in self.list() if container.id != id):
             return  # it is the other one's
-        empty_and_destroy(select(host, self.cgroup_manager, paths, lenient=self.is_rootless(host)))
+        empty_and_destroy(select(host, self.cgroup_manager, paths, unit, lenient=self.is_rootless(host)))
 
     def step(self, name: str) -> None:
         """For the trace: it is this that takes the time from now on."""
@@ -321,27 +323,35 @@ class Factory:
                 security=labelled,
                 rdt=spec.linux.intel_rdt is not None,
             )
+        paths, unit = self._cgroup(id, spec, host)
         request = Request(
             id,
             absolute,
             files.real(rootfs_path(absolute, spec)),
-            self._cgroup_paths(id, spec, host),
+            paths,
             preserve_fds,
             no_pivot,
             no_new_keyring,
             tuple((space.type, namespace_inode(space.path)) for space in spec.linux.namespaces if space.path),
             tuple((kind, len(wanted)) for kind, wanted in (functions or {}).items()),
+            unit,
         )
         return data, spec, host, request
 
-    def _cgroup_paths(self, id: str, spec: Spec, host: Host) -> tuple[tuple[str, str], ...]:
+    def _cgroup(self, id: str, spec: Spec, host: Host) -> tuple[tuple[tuple[str, str], ...], Unit | None]:
+        """(controller, directory), and the unit, if systemd is to make it."""
         if self.cgroup_manager == "none":
-            return ()
+            return (), None
+        if self.cgroup_manager == "systemd":
+            from pyocirun.cgroup.systemd import place
+
+            unit, directories = place(spec.linux.cgroups_path, id, spec.annotations, host)
+            return tuple(directories.items()), unit
         from pyocirun.cgroup.manager import select
         from pyocirun.cgroup.path import cgroup_paths
 
         paths = cgroup_paths(spec.linux.cgroups_path, id, host)
-        return tuple(select(host, self.cgroup_manager, paths, lenient=self.is_rootless(host)).paths.items())
+        return tuple(select(host, self.cgroup_manager, paths, lenient=self.is_rootless(host)).paths.items()), None
 
     def is_rootless(self, host: Host) -> bool:
         """Whether cgroups that may not be made are passed over."""
@@ -359,6 +369,7 @@ class Factory:
             rootless=self.is_rootless(host),
             cgroup_manager=self.cgroup_manager,
             cgroup_paths=dict(request.cgroup_paths),
+            unit={name: getattr(request.unit, name) for name in type(request.unit)._fields} if request.unit else {},
             namespace_types=tuple(namespace.type for namespace in spec.linux.namespaces),
             annotations=spec.annotations,
             start_index=start,

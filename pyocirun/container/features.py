@@ -7,6 +7,7 @@ import posix
 import pyocirun
 from pyocirun.about import commit, libseccomp
 from pyocirun.cgroup.manager import select
+from pyocirun.cgroup.unit import Unit
 from pyocirun.errors import Error
 from pyocirun.linux.host import Hierarchy, Host
 from pyocirun.plan import features as plan
@@ -55,7 +56,7 @@ def _seccomp_flags() -> list[str]:
 
 
 def _cgroups() -> dict[str, bool]:
-    systemd = _manages(_UNIFIED, "systemd")
+    systemd = _manages(_UNIFIED, "systemd", Unit("system.slice", "a.scope"))
     return {
         "v1": _manages(plan.IDEAL, "cgroupfs"),
         "v2": _manages(_UNIFIED, "cgroupfs"),
@@ -65,9 +66,9 @@ def _cgroups() -> dict[str, bool]:
     }
 
 
-def _manages(host: Host, driver: str) -> bool:
+def _manages(host: Host, driver: str, unit: Unit | None = None) -> bool:
     try:
-        select(host, driver, {})
+        select(host, driver, {"": "/sys/fs/cgroup/a"}, unit)
     except Error:
         return False
     return True

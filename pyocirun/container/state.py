@@ -31,7 +31,8 @@ class State(Record):
     start_index: of Sync("start") in the plan, total: how many operations that has.  behind_gate: what comes after it,
     as (index, operation, text, timeout), for messages.  rdt_group: the resctrl group and its monitoring group, "" for
     none.  rdt_made: that group ends with the container.  exec_reads_config: it has what holds for processes that exec
-    starts, too.  poststart, poststop: there are such hooks in the configuration.
+    starts, too.  poststart, poststop: there are such hooks in the configuration.  unit: the fields of
+    the Unit that systemd made the cgroup for, {} for none.
     """
 
     pyocirun_state_version: int
@@ -57,6 +58,7 @@ class State(Record):
     rdt_group: str = ""
     rdt_monitor: str = ""
     rdt_made: bool = False
+    unit: dict[str, Any] = {}
 
 
 class Directory:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pyocirun.cgroup.unit import Unit
     from pyocirun.container.container import Container
     from pyocirun.plan.ops import Slot
     from pyocirun.spawn.handover import Handover
@@ -91,6 +92,9 @@ def start(
         raise StateError("cannot exec in a stopped container", id=container.id, status="stopped")
     linux = container.spec().linux if container._state.exec_reads_config else tenant.DEFAULT
     cgroups = _cgroups(container, init, cgroup)
+    unit = _pulling_unit(container, cgroup)
+    if unit is not None:
+        cgroups = ()
     plan = tenant.build(
         wanted,
         container.id,
@@ -100,6 +104,7 @@ def start(
         cgroup_required=is_unified(cgroups),
         preserve_fds=preserve_fds,
         rdt_group=(container._state.rdt_group, container._state.rdt_monitor),
+        unit=unit,
         keep_groups=keeps_groups(container.annotations) or _setgroups_denied(init.pid),
     )
     if linux.seccomp is not None:
@@ -121,6 +126,7 @@ def start(
                 ops.SetRlimit: effects.set_rlimit,
                 ops.ConnectAgent: agent.connect,
                 ops.JoinRdtGroup: _join_rdt_group,
+                ops.JoinUnit: _join_unit,
             }
             drive(plan, launched, parent, answers, container._warn)
             await_exec(launched, plan)
@@ -179,6 +185,26 @@ def _handover(terminal: bool, console_socket: str | None, pidfd_socket: str | No
     from pyocirun.spawn.handover import Handover
 
     return Handover(terminal, console_socket, pidfd_socket, "setns")
+
+
+def _pulling_unit(container: Container, wanted: str | list[str] | None) -> Unit | None:
+    """The unit, if only systemd may move this caller's processes into it. wanted: a cgroup below, as for _cgroups."""
+    if not container._state.unit.get("user"):
+        return None
+    from pyocirun.cgroup.systemd import pulls
+    from pyocirun.cgroup.unit import Unit
+
+    unit = Unit(**container._state.unit)
+    if not pulls(unit.user):
+        return None
+    below = [entry.rpartition(":")[2].strip("/") for entry in ([wanted] if isinstance(wanted, str) else wanted or [])]
+    return replace(unit, pulls=True, subgroup="/".join(part for part in (unit.subgroup, *below[:1]) if part))
+
+
+def _join_unit(op: ops.JoinUnit, launched: Launched) -> None:
+    from pyocirun.cgroup.bus import attach
+
+    attach(op.unit, op.subgroup, launched.pid)
 
 
 def _join_rdt_group(op: ops.JoinRdtGroup, launched: Launched) -> None:

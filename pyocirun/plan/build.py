@@ -8,6 +8,7 @@ from pyocirun.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyocirun.cgroup.unit import Unit
     from pyocirun.linux.host import Host
     from pyocirun.spec.config import Spec
 
@@ -17,7 +18,7 @@ class Request(Record):
 
     rootfs: absolute host path.  bundle: absolute, sources of binds are relative to it.
     cgroup_paths: (controller, directory), () for none.  joined: (type, inode) of namespaces that are joined by path.
-    callables: (kind, how many) of hooks that are functions of the caller.
+    callables: (kind, how many) of hooks that are functions of the caller.  unit: of systemd, if it makes the cgroup.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Request(Record):
     no_new_keyring: bool = False
     joined: tuple[tuple[str, int], ...] = ()
     callables: tuple[tuple[str, int], ...] = ()
+    unit: Unit | None = None
 
 
 def build(spec: Spec, host: Host, request: Request) -> ops.Plan:
@@ -61,12 +63,12 @@ def cgroup(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
     if namespaces.is_unified(request.cgroup_paths):
         from pyocirun.plan import unified
 
-        return unified.make(spec, host, request)
+        return [*_start_unit(spec, host, request), *unified.make(spec, host, request)]
     from pyocirun.cgroup.v1 import writes
 
     # Where devices cannot be made, there are none to keep from the container.
     limits = tuple(writes(spec.linux.resources, devices=namespaces.privileged(host)))
-    made: list[ops.Op] = [ops.MakeCgroup(request.cgroup_paths)]
+    made: list[ops.Op] = [*_start_unit(spec, host, request), ops.MakeCgroup(request.cgroup_paths)]
     return [*made, ops.WriteCgroup(limits)] if limits else made
 
 
@@ -81,7 +83,7 @@ def cgroup_namespace(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
     if namespaces.is_unified(request.cgroup_paths):
         from pyocirun.plan import unified
 
-        return [unshare, *unified.after_unshare(spec, host)]
+        return [unshare, *unified.after_unshare(spec, host, request)]
     charged = namespaces.join_cgroups(request.cgroup_paths, spec.process, charged=True)
     if not charged:
         return [unshare]
@@ -217,6 +219,14 @@ def _refuse_absent_modules(spec: Spec, host: Host) -> None:
         from pyocirun.plan.lsm import refuse_absent
 
         refuse_absent(process, host.security_modules)
+
+
+def _start_unit(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
+    if request.unit is None:
+        return []
+    from pyocirun.plan import unit
+
+    return unit.start(spec, host, request)
 
 
 def _rdt_group(spec: Spec, host: Host, request: Request) -> list[ops.MakeRdtGroup]:

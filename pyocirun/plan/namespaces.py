@@ -69,6 +69,7 @@ def enter(spec: Spec, host: Host, request: Request, stages: Stages) -> list[ops.
     """From the first process to the one that becomes the container's init, in all namespaces but the cgroup's own."""
     return [
         _clone(stages.first, spec, host, request),
+        *_pull(request),
         *join_cgroups(request.cgroup_paths, spec.process, charged=False),
         ops.Affinity(optional=True),
         *(_one_process(spec, stages) if stages.second is None else _two(spec, host, stages)),
@@ -146,6 +147,14 @@ def join_cgroups(paths: tuple[tuple[str, str], ...], process: Process | None, *,
     if courtesy:
         plan.append(ops.JoinCgroup(tuple(courtesy), optional=True))
     return plan
+
+
+def _pull(request: Request) -> list[ops.Op]:
+    if request.unit is None:
+        return []
+    from pyocirun.plan import unit
+
+    return unit.pull(request.unit)
 
 
 def _clone(flags: int, spec: Spec, host: Host, request: Request) -> ops.Clone:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import ClassVar
 
+    from pyocirun.cgroup.properties import Property
+    from pyocirun.cgroup.unit import Unit
     from pyocirun.cgroup.v1 import Write
     from pyocirun.plan.seccomp import Filter
     from pyocirun.spec.hooks import Hook
@@ -183,6 +185,28 @@ class Op(Record):
         """All descriptors that it needs."""
         slot = self.slot()
         return () if slot is None else (slot,)
+
+
+class StartUnit(Op):
+    """Have systemd start the container's unit, with a process that keeps it until the container's own is there."""
+
+    unit: Unit
+    properties: tuple[Property, ...]
+
+    def describe(self) -> str:
+        manager = "the user's systemd" if self.unit.user else "systemd"
+        what = ", ".join(map(str, self.properties))
+        return f"have {manager} start {self.unit.name} in {self.unit.slice}: {what}"
+
+
+class JoinUnit(Op):
+    """Have systemd move the process into the unit: the caller may not.  subgroup: below the unit's cgroup."""
+
+    unit: Unit
+    subgroup: str = ""
+
+    def describe(self) -> str:
+        return f"have systemd move the process into {self.unit.name}" + (f"/{self.subgroup}" if self.subgroup else "")
 
 
 class MakeCgroup(Op):
@@ -395,8 +419,8 @@ class SaveState(Op):
 class Sync(Op):
     """nsexec waits here until the parent has done what stands before.
 
-    point: "id-maps", "sources", "copy-from", "copy-up", "map-ids", "hooks:KIND", "rlimits", "seccomp", "net-devices",
-    "time-offsets", "created", "start", "exec".
+    point: "unit", "id-maps", "sources", "copy-from", "copy-up", "map-ids", "hooks:KIND", "rlimits", "seccomp",
+    "net-devices", "time-offsets", "created", "start", "exec".
     """
 
     wire = "sync"

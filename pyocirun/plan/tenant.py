@@ -9,6 +9,7 @@ from pyocirun.spec.linux import Linux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyocirun.cgroup.unit import Unit
     from pyocirun.spec.process import Process
 
 DEFAULT = Linux()
@@ -27,9 +28,11 @@ def build(
     no_new_keyring: bool = False,
     keep_groups: bool = False,
     rdt_group: tuple[str, str] = ("", ""),
+    unit: Unit | None = None,
 ) -> ops.Plan:
     """The plan that starts `wanted` in a container. namespaces: CLONE_NEW* of those in which init is not where we are.
 
+    unit: of systemd, if nobody else may move a process into the cgroup.
     linux: the container's own section, as far as it is for all of its processes.
     cgroups: (controller, directory) to join; what charges comes last.  cgroup_required: of v2, a refusal is an error.
     rdt_group: the resctrl group and its monitoring group, "" for none.
@@ -37,7 +40,7 @@ def build(
     """
     before, after = _affinity(wanted)
     clone = ops.Clone(0, dict(cgroups).get("", ""), cgroup_required)
-    plan = [clone, *before, *join_cgroups(cgroups, wanted, charged=False), *after]
+    plan = [clone, *_pull(unit), *before, *join_cgroups(cgroups, wanted, charged=False), *after]
     if wanted.oom_score_adj is not None:
         plan.append(ops.OomScoreAdj(str(wanted.oom_score_adj)))
     plan.append(ops.Undumpable())
@@ -68,6 +71,14 @@ def build(
         plan += agent(linux.seccomp)
         end = [*load(linux.seccomp), *end]
     return ops.Plan((*plan, ops.Sync("created"), ops.Sync("exec"), *end), preserve_fds)
+
+
+def _pull(unit: Unit | None) -> list[ops.Op]:
+    if unit is None:
+        return []
+    from pyocirun.plan.unit import pull
+
+    return pull(unit)
 
 
 def _labelled_keyring(wanted: Process, keyring: ops.Op) -> list[ops.Op]:

@@ -40,7 +40,7 @@ def make(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
 def clone(flags: int, spec: Spec, host: Host, request: Request) -> ops.Clone:
     """The launch: in the cgroup, or outside of it."""
     directory = dict(request.cgroup_paths)[""]
-    if comes_late(spec) and not _own_namespace(spec):
+    if is_pulled(request) or (comes_late(spec) and not _own_namespace(spec)):
         return ops.Clone(flags)
     from pyocirun.cgroup.v2 import writes
 
@@ -48,26 +48,34 @@ def clone(flags: int, spec: Spec, host: Host, request: Request) -> ops.Clone:
     return ops.Clone(flags, directory, privileged(host) or bool(writes(spec.linux.resources)))
 
 
-def after_unshare(spec: Spec, host: Host) -> list[ops.Op]:
+def after_unshare(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
     """Out of the cgroup again, now that it is the root of a cgroup namespace, if the set-up is not to be charged.
 
     Linux before 5.16 judges by the namespace that the process is in by now, and refuses: then it stays.
     """
     from pyocirun.cgroup.path import own_directory
 
-    if not comes_late(spec) or host.unified is None:
+    if is_pulled(request) or not comes_late(spec) or host.unified is None:
         return []
     return [ops.LeaveCgroup((own_directory(host.unified),), True, PROCS)]
 
 
 def before_hooks(spec: Spec, request: Request) -> list[ops.Op]:
     """Hooks in the runtime's namespaces are about to run."""
-    return _join(request) if comes_late(spec) else []
+    return _join(request) if comes_late(spec) and not is_pulled(request) else []
 
 
 def at_last(spec: Spec, request: Request) -> list[ops.Op]:
     """The set-up is done."""
-    return _join(request) if comes_late(spec) and not _has_runtime_hooks(spec) else []
+    if request.unit is not None and request.unit.delegated:
+        return [ops.JoinCgroup((f"{dict(request.cgroup_paths)['']}/{request.unit.delegated}",), file=PROCS)]
+    late = comes_late(spec) and not is_pulled(request)
+    return _join(request) if late and not _has_runtime_hooks(spec) else []
+
+
+def is_pulled(request: Request) -> bool:
+    """Whether only systemd may move a process into the cgroup."""
+    return request.unit is not None and request.unit.pulls
 
 
 def comes_late(spec: Spec) -> bool:

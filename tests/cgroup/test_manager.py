@@ -10,6 +10,8 @@ import pytest
 from pyocirun.cgroup.fs import NullManager, V1Manager
 from pyocirun.cgroup.fs2 import V2Manager
 from pyocirun.cgroup.manager import ignored, load, select
+from pyocirun.cgroup.systemd import BOOTED, SystemdV1, SystemdV2, place
+from pyocirun.cgroup.unit import Unit
 from pyocirun.cgroup.v1 import Write, writes
 from pyocirun.errors import CgroupError
 from pyocirun.linux.host import Host
@@ -43,6 +45,28 @@ def test_a_hybrid_host_is_one_of_v1() -> None:
     manager = select(Host(), "cgroupfs", {**PATHS, "": "/sys/fs/cgroup/unified/x"})
 
     assert isinstance(manager, V1Manager)
+
+
+def test_a_unit_of_systemd_has_the_manager_of_the_hosts_cgroups() -> None:
+    unit = Unit("system.slice", "a.scope")
+
+    assert isinstance(select(Host(), "systemd", PATHS, unit), SystemdV1)
+    assert isinstance(select(Host(cgroup2_only=True), "systemd", {"": "/sys/fs/cgroup/x"}, unit), SystemdV2)
+
+
+def test_a_saved_unit_gives_the_manager_that_started_it() -> None:
+    fields = {"slice": "a.slice", "name": "b.scope", "subgroup": "", "delegated": "", "user": True, "version": 257}
+
+    manager = load({"": "/sys/fs/cgroup/x"}, fields)
+
+    assert isinstance(manager, SystemdV2)
+    assert manager.unit == Unit("a.slice", "b.scope", user=True, version=257)
+
+
+@pytest.mark.skipif(os.path.isdir(BOOTED), reason="systemd is running here")
+def test_without_systemd_there_is_no_unit() -> None:
+    with pytest.raises(CgroupError, match="systemd is not running"):
+        place(None, "box", {}, Host())
 
 
 @pytest.mark.parametrize("paths", [{"": "/sys/fs/cgroup/x"}, {**PATHS, "": "/sys/fs/cgroup/unified/x"}, PATHS, {}])

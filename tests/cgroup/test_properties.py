@@ -48,7 +48,7 @@ def test_nothing_asked_for_is_no_property() -> None:
         ({"reservation": 4096}, {"MemoryLow": 4096}),
     ],
 )
-def test_memory(memory: dict[str, int], properties: dict[str, int]) -> None:
+def test_memory(memory: dict[str, Any], properties: dict[str, int]) -> None:
     assert asked(memory=Memory(**memory)) == properties
 
 

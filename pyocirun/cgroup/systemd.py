@@ -1,0 +1,205 @@
+"""The systemd driver: systemd makes the cgroup, as a transient unit, and its files get what systemd has no word for."""
+
+from __future__ import annotations
+
+import posix
+
+from pyocirun import files
+from pyocirun.cgroup import bus
+from pyocirun.cgroup.fs import V1Manager
+from pyocirun.cgroup.fs2 import V2Manager
+from pyocirun.cgroup.properties import limits, properties
+from pyocirun.cgroup.tree import mkdir, move_process, processes_in, read_file, remove_tree
+from pyocirun.cgroup.unit import directories, is_below, parse_unit
+from pyocirun.errors import CgroupError
+from pyocirun.record import replace
+from pyocirun.spawn.probe import own_cgroups
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pyocirun.cgroup.properties import Property
+    from pyocirun.cgroup.unit import Unit
+    from pyocirun.cgroup.v1 import Write
+    from pyocirun.linux.host import Host
+    from pyocirun.spec.resources import Resources
+
+BOOTED = "/run/systemd/system"
+"""Where systemd is the machine's init: sd_booted(3)."""
+
+
+def place(cgroups_path: str | None, id: str, annotations: dict[str, str], host: Host) -> tuple[Unit, dict[str, str]]:
+    """The unit that a container is to have, and its directories.
+
+    Raises SpecError for a path that is not of systemd's kind, CgroupError without a systemd that can be asked.
+    """
+    if not files.is_directory(BOOTED):
+        raise CgroupError(
+            "systemd is not running on this host: cannot use the systemd cgroup driver",
+            path=BOOTED,
+            hint="leave out --systemd-cgroup",
+        )
+    user = _is_users(host)
+    unit = parse_unit(cgroups_path, id, annotations, user=user)
+    if not host.cgroup2_only and (user or unit.subgroup or unit.delegated):
+        what = "a user's own systemd" if user else "a cgroup below the unit's own"
+        raise CgroupError(f"{what} has no use on cgroup v1: it cannot be delegated there")
+    version, base = bus.look(user)
+    unit = replace(unit, version=version, pulls=user and not _is_own(base))
+    return unit, directories(unit, host, base)
+
+
+def pulls(user: bool) -> bool:
+    """Whether only systemd may move processes of this caller into a unit. Raises CgroupError."""
+    return user and not _is_own(bus.look(user)[1])
+
+
+class SystemdV2(V2Manager):
+    """A unit's cgroup on cgroup v2: see `manager.Manager`. directory: with the unit's subgroup."""
+
+    def __init__(self, directory: str, unit: Unit, top: str = "/sys/fs/cgroup", *, lenient: bool = False) -> None:
+        super().__init__(directory, top, lenient=lenient)
+        self.unit = unit
+        self._is_ours = False
+        self._held: list[Write] | None = None
+
+    def start_unit(self, properties: Sequence[Property], pids: Sequence[int], *, held: bool = False) -> None:
+        """Start the unit with these processes; held: one of them is there only until `settle`."""
+        self.refuse_in_use()
+        bus.start(self.unit, properties, pids)
+        self._is_ours = True
+        if held:
+            self._held = []
+
+    def settle(self) -> None:
+        """The process that held the unit is gone: it counts no longer."""
+        writes, self._held = self._held, None
+        super().write(writes or [])
+
+    def refuse_in_use(self) -> None:
+        if not self._is_ours:
+            super().refuse_in_use()
+
+    def create(self) -> list[str]:
+        if self.unit.subgroup and self._directory:
+            try:
+                mkdir(self._directory, [])
+                # What has processes can pass no controllers on.
+                for pid in processes_in(files.parent(self._directory)):
+                    move_process(f"{self._directory}/cgroup.procs", b"%d" % pid)
+            except OSError as error:
+                text = f"cannot create cgroup {self._directory}: {error.strerror}"
+                raise CgroupError(text, path=self._directory, errno=error.errno or 0) from error
+        made = super().create()
+        if self.unit.delegated and self._directory:
+            mkdir(f"{self._directory}/{self.unit.delegated}", made)
+        return made
+
+    def apply(self, pid: int) -> None:
+        self.start_unit(_plain(self.unit, unified=True), [pid] if pid != -1 else [])
+        self.create()
+        if pid != -1:
+            self.join(pid)
+
+    def write(self, writes: Iterable[Write]) -> None:
+        """While the unit is held there is room for one process more than it is to have."""
+        if self._held is not None:
+            writes = list(writes)
+            self._held += [write for write in writes if write.file == "pids.max"]
+            writes = [_with_one_more(write) for write in writes]
+        super().write(writes)
+
+    def set(self, resources: Resources) -> None:
+        self._check_usage(resources)
+        # Who cannot load programs has no rules for devices in force either.
+        wanted = limits(resources, self.unit.version, unified=True, devices=not self.unit.user)
+        before = bus.change(self.unit, wanted)
+        try:
+            super().set(resources)
+        except BaseException:
+            bus.change(self.unit, before)
+            raise
+
+    def destroy(self) -> None:
+        if self._foreign:
+            return
+        super().destroy()
+        if self.unit.subgroup and self._directory:
+            remove_tree(files.parent(self._directory))
+        bus.stop(self.unit)
+
+
+class SystemdV1(V1Manager):
+    """A unit's cgroups on cgroup v1: systemd makes those of the controllers that it knows, and we the others."""
+
+    def __init__(self, paths: dict[str, str], unit: Unit, *, lenient: bool = False) -> None:
+        super().__init__(paths, lenient=lenient)
+        self.unit = unit
+        self._is_ours = False
+
+    def start_unit(self, properties: Sequence[Property], pids: Sequence[int], *, held: bool = False) -> None:
+        """As for cgroup v2."""
+        self.refuse_in_use()
+        bus.start(self.unit, properties, pids)
+        self._is_ours = True
+
+    def settle(self) -> None:
+        """As for cgroup v2. A process that is moved counts, and is not refused, so there is nothing to take back."""
+
+    def apply(self, pid: int) -> None:
+        self.start_unit(_plain(self.unit, unified=False), [pid] if pid != -1 else [])
+        super().apply(pid)
+
+    def set(self, resources: Resources) -> None:
+        """systemd denies all devices before it allows some: nobody may be running meanwhile."""
+        self._check_usage(resources)
+        wanted = limits(resources, self.unit.version, unified=False, devices=True)
+        frozen = bool(resources.devices) and self.freezer_state() == "THAWED"
+        if frozen:
+            self.freeze()
+        try:
+            before = bus.change(self.unit, wanted)
+            try:
+                super().set(resources)
+            except BaseException:
+                bus.change(self.unit, before)
+                raise
+        finally:
+            if frozen:
+                self.thaw()
+
+    def destroy(self) -> None:
+        if self._foreign:
+            return
+        super().destroy()
+        bus.stop(self.unit)
+
+    def _refuse_in_use(self, directory: str) -> None:
+        if not self._is_ours:
+            super()._refuse_in_use(directory)
+
+
+def _is_users(host: Host) -> bool:
+    """Whether a user's own systemd is to be asked: always without privileges, and as root of a user namespace that
+    has the way there.
+    """
+    if host.euid != 0:
+        return True
+    runtime = posix.environ.get(b"XDG_RUNTIME_DIR", b"").decode("utf-8", "surrogateescape")
+    return host.in_userns and runtime.startswith("/run/user/") and files.exists(f"{runtime}/bus")
+
+
+def _is_own(base: str) -> bool:
+    """Whether the caller is itself below the manager's cgroup: only so may it move processes there."""
+    return is_below(own_cgroups(read_file("/proc/self/cgroup")).get("", "/"), base)
+
+
+def _plain(unit: Unit, *, unified: bool) -> tuple[Property, ...]:
+    return properties(unit, unit.name, None, {}, unified=unified, devices=False)
+
+
+def _with_one_more(write: Write) -> Write:
+    if write.file != "pids.max" or not write.value.isdecimal():
+        return write
+    return replace(write, value=str(int(write.value) + 1))
