@@ -162,6 +162,24 @@ def test_more_than_fits_is_an_error(runtime: Runtime, bundle: Bundle, data: Path
 
 
 @only("pyocirun")
+def test_holes_of_a_file_take_no_memory(runtime: Runtime, bundle: Bundle, data: Path) -> None:
+    """A terabyte that an image has for nothing."""
+    with (data / "sparse").open("wb") as file:
+        file.write(b"begin")
+        file.seek(1 << 40)
+        file.write(b"end")
+    copied(bundle, "size=1m")
+    id = runtime.running(bundle)
+
+    copy = Path(f"/proc/{runtime.pid(id)}/root/data/sparse")
+
+    with copy.open("rb") as file:
+        assert file.read(6) == b"begin\0"
+        file.seek(1 << 40)
+        assert file.read() == b"end"
+
+
+@only("pyocirun")
 def test_an_image_that_is_too_deep_is_refused(runtime: Runtime, bundle: Bundle, data: Path) -> None:
     (data / "/".join(["d"] * 70)).mkdir(parents=True)
     copied(bundle)

@@ -75,18 +75,27 @@ class _Work:
             raise OperationError(f"cannot copy {self.path} into the tmpfs: more than {MAX_DEPTH} directories deep")
         reading = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=source)
         try:
-            names = os.listdir(reading)
+            names = self.names(reading)
         finally:
             os.close(reading)
         device = os.fstat(source).st_dev
         above = self.path
         for name in names:
             self.path = f"{above}/{name}"
-            self.entries += 1
-            if self.entries > MAX_ENTRIES:
-                raise OperationError(f"cannot copy {self.path} into the tmpfs: more than {MAX_ENTRIES} files")
             self.entry(source, target, name, device, depth)
         self.path = above
+
+    def names(self, reading: int) -> list[str]:
+        """What is in a directory; a list of millions of names would itself be too long."""
+        names: list[str] = []
+        with os.scandir(reading) as entries:
+            for entry in entries:
+                names.append(entry.name)
+                if self.entries + len(names) > MAX_ENTRIES:
+                    text = f"cannot copy {self.path}/{entry.name} into the tmpfs: more than {MAX_ENTRIES} files"
+                    raise OperationError(text)
+        self.entries += len(names)
+        return names
 
     def entry(self, source: int, target: int, name: str, device: int, depth: int) -> None:
         """One entry: it is opened first, and what was opened is what counts."""
@@ -129,9 +138,7 @@ class _Work:
                 name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=target
             )
             try:
-                offset = 0
-                while offset < about.st_size and (sent := os.sendfile(made, reading, offset, CHUNK)):
-                    offset += sent
+                copy_data(reading, made, about.st_size)
                 self.give(target, name, about)
                 copy_xattrs(fd, made)
                 self.restore(made, about)
@@ -154,6 +161,25 @@ class _Work:
         path = f"/proc/thread-self/fd/{made}"
         os.chmod(path, stat.S_IMODE(about.st_mode))
         os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+
+
+def copy_data(reading: int, made: int, size: int) -> None:
+    """The first `size` bytes of a file. Its holes stay holes: an image has terabytes of them for nothing."""
+    offset = 0
+    while offset < size:
+        try:
+            offset = os.lseek(reading, offset, os.SEEK_DATA)
+            end = min(os.lseek(reading, offset, os.SEEK_HOLE), size)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole from here on
+                break
+            raise
+        os.lseek(made, offset, os.SEEK_SET)
+        while offset < end and (sent := os.sendfile(made, reading, offset, min(CHUNK, end - offset))):
+            offset += sent
+        if offset < end:  # it is shorter by now
+            break
+    os.ftruncate(made, size)
 
 
 def copy_xattrs(source: int, target: int) -> None:

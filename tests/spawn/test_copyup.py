@@ -57,6 +57,21 @@ def test_files_and_directories_are_copied_with_mode_and_time(pair: Pair) -> None
     assert copied == Copied(2, 0)
 
 
+@pytest.mark.parametrize("parts", [[(0, b"a"), (1 << 20, b"b")], [(1 << 20, b"b" * 5000)], [(0, b"ab" * 70_000)], []])
+def test_holes_are_kept(pair: Pair, parts: list[tuple[int, bytes]]) -> None:
+    with (pair.source / "file").open("wb") as file:
+        for offset, data in parts:
+            file.seek(offset)
+            file.write(data)
+        file.truncate(3 << 20)
+
+    pair.copy()
+
+    made = pair.target / "file"
+    assert made.read_bytes() == (pair.source / "file").read_bytes()
+    assert made.stat().st_blocks <= (pair.source / "file").stat().st_blocks
+
+
 def test_directory_that_nobody_may_write_is_filled(pair: Pair) -> None:
     (pair.source / "dir").mkdir()
     (pair.source / "dir/file").write_text("x")
