@@ -95,8 +95,9 @@ int main(int argc, char **argv)
 			python = beside;
 	}
 	if (!find_start(start, site, prefix))
-		return give_up("the Python package pyocirun is not installed where this command "
-			       "looks for it");
+		return give_up(*prefix ? "the Python package pyocirun is not installed where this "
+					 "command looks for it"
+				       : "/proc/self/exe cannot be read: is /proc mounted?");
 	status = run_embedded(site, argc, argv);
 	if (status >= 0)
 		return status;

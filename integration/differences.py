@@ -86,4 +86,9 @@ KNOWN_DIFFERENCES: dict[tuple[str, str], str] = {
     ("test_limits_reach_the_kernel[all]", "runc"): "runc 1.1 makes another weight, 39, of 1024 shares",
     ("test_sigkill_without_a_pid_namespace_leaves_no_survivor", "runc"): "runc 1.1 kills init alone",
     ("test_root_of_a_user_namespace_may_use_its_own_cgroup", "runc"): "runc 1.1 leaves the cgroup to the host's root",
+    ("test_a_procfs_that_is_covered_leads_exec_to_no_other_file", "runc"): "runc 1.1 looks for /proc/self/fd there",
+    (
+        "test_console_and_ptmx_of_the_container_are_not_used_for_a_terminal_of_exec",
+        "runc",
+    ): "runc 1.1 needs a terminal of the caller for exec --tty",
 }
