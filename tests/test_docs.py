@@ -68,6 +68,25 @@ def test_the_man_pages_are_roff_that_has_every_section(tmp_path: Path) -> None:
     assert titles[:3] == ['.SH "NAME"', '.SH "SYNOPSIS"', '.SH "DESCRIPTION"']
 
 
+def rows(document: str) -> list[list[str]]:
+    """The cells of all rows of the tables in a document, without their heads."""
+    lines = (ROOT / document).read_text().splitlines()
+    tables = [line for before, line in zip(["", *lines], lines, strict=False) if line.startswith("| ") and before]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in tables]
+
+
+@pytest.mark.parametrize("cells", rows("docs/DIFFERENCES.md"), ids=lambda cells: cells[0])
+def test_a_difference_is_told_with_its_reason_and_held_by_a_test(cells: list[str]) -> None:
+    references = re.findall(r"`(.+?)::(.+?)`", cells[-1])
+
+    texts = [(ROOT / (f if f.startswith("tests/") else f"integration/{f}")).read_text() for f, _ in references]
+
+    assert len(cells) == 5
+    assert all(cells)
+    assert references
+    assert all(f"def test_{name}(" in text for text, (_, name) in zip(texts, references, strict=True))
+
+
 def conformance() -> list[tuple[str, list[str], list[str]]]:
     """(section, properties, tests) of the rows of docs/CONFORMANCE.md."""
     lines = (ROOT / "docs/CONFORMANCE.md").read_text().splitlines()

@@ -352,6 +352,16 @@ def test_exec_refuses_a_cgroup_that_is_not_below(runtime: Runtime, bundle: Bundl
 
 
 @requires("cgroup1")
+@pytest.mark.parametrize(
+    ("path", "text"), [("../other", "is not a sub cgroup path"), ("no-such", " adding pid ")], ids=["above", "missing"]
+)
+def test_exec_tells_what_is_wrong_with_a_cgroup(runtime: Runtime, bundle: Bundle, path: str, text: str) -> None:
+    id = runtime.running(bundle)
+
+    runtime.exec(id, "report", options=("--cgroup", path)).fails(text, status=255)
+
+
+@requires("cgroup1")
 def test_exec_refuses_the_cgroup_of_a_neighbour_with_the_same_prefix(runtime: Runtime, bundle: Bundle) -> None:
     id = runtime.running(bundle)
     neighbour = Path(f"{cgroup_of(runtime.pid(id), 'memory')}2")

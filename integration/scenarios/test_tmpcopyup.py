@@ -103,6 +103,16 @@ def test_a_directory_that_was_missing_is_empty(runtime: Runtime, bundle: Bundle)
     assert json.loads(runtime.run(bundle.args("ls", "/made")).ok().stdout) == {"/made": {}}
 
 
+@only("pyocirun")  # runc leaves it to root
+def test_the_tmpfs_itself_has_the_owner_of_what_it_covers(runtime: Runtime, bundle: Bundle, data: Path) -> None:
+    os.chown(data, 9, 10)
+    copied(bundle)
+
+    found = seen(runtime, bundle, "/data")
+
+    assert (found["/data"]["uid"], found["/data"]["gid"]) == (9, 10)
+
+
 @only("pyocirun")
 @requires("busybox")
 def test_in_a_user_namespace_owners_are_kept(runtime: Runtime, bundle: Bundle, data: Path) -> None:

@@ -335,7 +335,7 @@ def _cgroups(container: Container, init: Running, wanted: str | list[str] | None
             if name in targets:
                 raise CgroupError(f"--cgroup: controller {name!r} comes twice", controller=name)
             if ".." in path.split("/"):
-                raise CgroupError(f"--cgroup: bad sub cgroup path {path!r}", path=path)
+                raise CgroupError(f"--cgroup: bad sub cgroup path: {path!r} is not a sub cgroup path", path=path)
             targets[name] = path.strip("/")
     known = container.manager.paths
     for name in targets:

@@ -67,7 +67,8 @@ def open_tasks(path: str, *, lenient: bool = False) -> int:
     except OSError as error:
         if lenient:
             return posix.open("/dev/null", posix.O_WRONLY | posix.O_CLOEXEC)
-        text = f"cannot join cgroup {path.rpartition('/')[0]}: {error.strerror}"
+        directory, _, file = path.rpartition("/")
+        text = f"cannot join cgroup {directory}: error adding pid to {file}: {error.strerror}"
         raise CgroupError(text, path=path, errno=error.errno or 0) from error
 
 

@@ -465,6 +465,12 @@ FAULTS: list[tuple[str, Any, str, str]] = [
         "/linux/resources/devices/0/access",
         "device access at 0 field cannot be empty",
     ),
+    (
+        "linux/resources/devices/0/access",
+        "rwa",
+        "/linux/resources/devices/0/access",
+        '"rwa" has other letters than r, w and m',
+    ),
     ("linux/resources/devices/0/type", "x", "/linux/resources/devices/0/type", 'invalid cgroup device type "x"'),
     ("linux/resources/memory/limit", -2, "/linux/resources/memory/limit", f"must be from -1 to {(1 << 63) - 1}"),
     (
