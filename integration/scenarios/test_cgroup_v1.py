@@ -378,3 +378,12 @@ def test_init_is_in_its_cgroups_when_the_namespace_is_made(runtime: Runtime, bun
     assert all(cgroup_of(pid, controller).name == id for controller in HIERARCHIES)
     runtime.start(id).ok()
     wait_for_orphan(pid)
+
+
+@only("pyocirun")
+def test_without_a_manager_no_cgroup_is_made(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.shell("cat /proc/self/cgroup")
+
+    result = runtime.run(bundle, options=("--cgroup-manager", "disabled"))
+
+    assert result.ok().stdout.split() == Path("/proc/self/cgroup").read_text().split()

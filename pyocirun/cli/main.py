@@ -147,6 +147,13 @@ class Session:
     def warn(self, message: str) -> None:
         self.log.warning(message)
 
+    def _cgroup_manager(self) -> str:
+        """The library's name for it: podman asks for "disabled", as crun calls it."""
+        if self.flags["systemd-cgroup"]:
+            return "systemd"
+        named: str = self.flags["cgroup-manager"]
+        return "none" if named == "disabled" else named
+
     def factory(self, *, effects: bool = True, warn: Callable[[str], None] | None = None) -> Factory:
         """The library's factory, as the global flags want it. effects: the default root may be made.
 
@@ -156,7 +163,7 @@ class Session:
 
         return Factory(
             self.root(make=effects),
-            cgroup_manager="systemd" if self.flags["systemd-cgroup"] else "cgroupfs",
+            cgroup_manager=self._cgroup_manager(),
             rootless=self._rootless(),
             warn=warn or self.warn,
             debug=self.log.debug if self.flags["debug"] else None,

@@ -41,6 +41,7 @@ GLOBAL: tuple[Option, ...] = (
     ("root", "", "str", "DIR", "keep the state of containers in DIR, best on a tmpfs", None),
     ("timings", "", "str", "FILE", "write where the time went, for Perfetto or about:tracing", None),
     ("systemd-cgroup", "", "flag", "", "let systemd make cgroups; cgroupsPath is then slice:prefix:name", None),
+    ("cgroup-manager", "", "str", "NAME", "cgroupfs, systemd or disabled: make no cgroup", "cgroupfs"),
     ("rootless", "", "str", "WHEN", "pass over cgroup permission errors: true, false or auto", "auto"),
     ("criu", "", "str", "FILE", "", None),
     ("version", "v", "flag", "", "print the version and leave", None),
