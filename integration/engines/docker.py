@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,65 +26,35 @@ UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 OWN = "under-test"
 
 
-class Docker(Engine):
-    """dockerd with `runtime` under the name OWN, and as its default. remap: with userns-remap."""
+class DockerClient(Engine):
+    """An engine with a command line such as docker's."""
 
-    name = "docker"
+    network = ("--network", "none")
 
-    def __init__(self, runtime: str, remap: bool = False, settings: Mapping[str, Any] | None = None) -> None:
-        self.runtime = runtime
-        self.lacks = {} if remap else {"user namespace": "it has them for all containers or none: see test_docker.py"}
-        written: dict[str, Any] = {
-            "data-root": f"{BASE}/data",
-            "exec-root": f"{BASE}/exec",
-            "pidfile": f"{BASE}/docker.pid",
-            "hosts": [SOCKET],
-            "cgroup-parent": f"/{NAME}",
-            "exec-opts": ["native.cgroupdriver=cgroupfs"],
-            "iptables": False,
-            "ip6tables": False,
-            "runtimes": {OWN: {"path": runtime}},
-            "default-runtime": OWN,
-            **(settings or {}),
-        }
-        files = {f"{BASE}/daemon.json": ""}
-        if remap:
-            written["userns-remap"] = "mapped:mapped"
-            files |= {
-                "/etc/passwd": _with("/etc/passwd", "mapped:x:64321:64321::/:/bin/false\n"),
-                "/etc/group": _with("/etc/group", "mapped:x:64321:\n"),
-                "/etc/subuid": "mapped:1000000:65536\n",
-                "/etc/subgid": "mapped:1000000:65536\n",
-            }
-        files[f"{BASE}/daemon.json"] = json.dumps(written)
-        self.machine = Machine(
-            ["dockerd", "--config-file", f"{BASE}/daemon.json"], files, {"DOCKER_CONFIG": f"{BASE}/client"}
-        )
-        try:
-            self.machine.wait_for(lambda: self("version").status == 0, "dockerd answers")
-            self._import_image()
-        except BaseException:
-            self.close()
-            raise
+    def command(self) -> list[str]:
+        """The client, and where its engine is."""
+        raise NotImplementedError
 
     def __call__(self, *arguments: str, stdin: bytes = b"") -> Ended:
         """Run the client to its end."""
         return self.machine(*self.command(), *arguments, stdin=stdin)
 
-    def command(self) -> list[str]:
-        """The client, and where the daemon is."""
-        return [CLIENT, "--host", SOCKET]
+    def in_terminal(self, *arguments: str) -> Ended:
+        """Run the client in a terminal."""
+        return self.machine.in_terminal(*self.command(), *arguments)
 
-    def _import_image(self) -> None:
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the client."""
+        return self.machine.begin(*self.command(), *arguments)
+
+    def import_image(self) -> None:
         layer = rootfs(compile_box(self.machine.scratch))
         self("import", "--change", "ENV PATH=/bin:/ FROM_IMAGE=yes", "-", IMAGE, stdin=layer).ok()
-
-    # ---- what every engine has ----
 
     def run(self, *args: str, wish: Wish = DEFAULT) -> Ended:
         arguments = ["run", "--rm", *self.options(wish), IMAGE, *args]
         if wish.terminal:
-            return self.machine.in_terminal(*self.command(), *arguments)
+            return self.in_terminal(*arguments)
         return self(*arguments)
 
     def begin(self, *args: str, wish: Wish = DEFAULT) -> str:
@@ -91,7 +62,7 @@ class Docker(Engine):
 
     def options(self, wish: Wish) -> list[str]:
         """Options of `docker run`. Without a network of its own, which the scenarios about networks ask for."""
-        options = ["--network", "none"]
+        options = list(self.network)
         options += ["--memory", str(wish.memory)] if wish.memory else []
         options += ["--pids-limit", str(wish.pids)] if wish.pids else []
         options += ["--read-only"] if wish.read_only else []
@@ -108,7 +79,7 @@ class Docker(Engine):
 
     def exec(self, container: str, *args: str, terminal: bool = False) -> Ended:
         if terminal:
-            return self.machine.in_terminal(*self.command(), "exec", "--tty", container, *args)
+            return self.in_terminal("exec", "--tty", container, *args)
         return self("exec", container, *args)
 
     def inspect(self, container: str, template: str) -> str:
@@ -141,7 +112,7 @@ class Docker(Engine):
 
     def memory(self, container: str) -> tuple[int, int]:
         usage, limit = self("stats", "--no-stream", "--format", "{{.MemUsage}}", container).ok().split(" / ")
-        return _bytes(usage), _bytes(limit)
+        return bytes_of(usage), bytes_of(limit)
 
     def restarts(self, container: str) -> int:
         return int(self.inspect(container, "{{.RestartCount}}"))
@@ -153,8 +124,53 @@ class Docker(Engine):
         return self("ps", "--all", "--quiet").ok().split()
 
     def run_at_once(self, commands: list[list[str]]) -> list[Ended]:
-        line = [*self.command(), "run", "--rm", *self.options(DEFAULT), IMAGE]
-        return [finish(each) for each in [self.machine.begin(*line, *command) for command in commands]]
+        line = ["run", "--rm", *self.options(DEFAULT), IMAGE]
+        return [finish(each) for each in [self.start(*line, *command) for command in commands]]
+
+
+class Docker(DockerClient):
+    """dockerd with `runtime` under the name OWN, and as its default. remap: with userns-remap."""
+
+    name = "docker"
+
+    def __init__(self, runtime: str, remap: bool = False, settings: Mapping[str, Any] | None = None) -> None:
+        self.runtime = runtime
+        self.lacks = {} if remap else {"user namespace": "it has them for all containers or none: see test_docker.py"}
+        written: dict[str, Any] = {
+            "data-root": f"{BASE}/data",
+            "exec-root": f"{BASE}/exec",
+            "pidfile": f"{BASE}/docker.pid",
+            "hosts": [SOCKET],
+            "cgroup-parent": f"/{NAME}",
+            "exec-opts": ["native.cgroupdriver=cgroupfs"],
+            "iptables": False,
+            "ip6tables": False,
+            "runtimes": {OWN: {"path": runtime}},
+            "default-runtime": OWN,
+            **(settings or {}),
+        }
+        files = {f"{BASE}/daemon.json": ""}
+        if remap:
+            written["userns-remap"] = "mapped:mapped"
+            files |= {
+                "/etc/passwd": with_line("/etc/passwd", "mapped:x:64321:64321::/:/bin/false\n"),
+                "/etc/group": with_line("/etc/group", "mapped:x:64321:\n"),
+                "/etc/subuid": "mapped:1000000:65536\n",
+                "/etc/subgid": "mapped:1000000:65536\n",
+            }
+        files[f"{BASE}/daemon.json"] = json.dumps(written)
+        self.machine = Machine(
+            ["dockerd", "--config-file", f"{BASE}/daemon.json"], files, {"DOCKER_CONFIG": f"{BASE}/client"}
+        )
+        try:
+            self.machine.wait_for(lambda: self("version").status == 0, "dockerd answers")
+            self.import_image()
+        except BaseException:
+            self.close()
+            raise
+
+    def command(self) -> list[str]:
+        return [CLIENT, "--host", SOCKET]
 
     def leftovers(self) -> list[str]:
         left = [f"container {name}" for name in self.containers()]
@@ -171,14 +187,14 @@ def remapped(runtime: str) -> Docker:
     return Docker(runtime, remap=True)
 
 
-def _bytes(text: str) -> int:
+def bytes_of(text: str) -> int:
     """Of a figure as `docker stats` prints it: 31.5MiB."""
     found = re.fullmatch(r"([0-9.]+)([KMG]?i?B)", text.strip())
     assert found, text
     return round(float(found[1]) * UNITS[found[2]])
 
 
-def _with(path: str, line: str) -> str:
+def with_line(path: str, line: str) -> str:
     """The content of a file of the host, and one more line."""
     with open(path) as file:
         return file.read() + line

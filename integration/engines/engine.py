@@ -39,11 +39,13 @@ class Engine:
 
     lacks: what it cannot do, or not on this machine, and why: those scenarios are skipped for every runtime.
     codes: whether its client turns the words of an error into 126 and 127.
+    root_outside: what the user 0 of a container with a user namespace is on the host.
     """
 
     name = ""
     lacks: dict[str, str] = {}
     codes = True
+    root_outside = 1000000
     runtime: str
     machine: Machine
 

@@ -20,7 +20,8 @@ from collections.abc import Callable, Sequence
 
 NAME = f"pyocirun-test-{os.getpid()}"
 BASE = "/run/engine"
-TIMEOUT = 90
+TIMEOUT = 60
+CGROUPS = "/sys/fs/cgroup"
 NEEDED = ("unshare", "nsenter", "mount", "ip", "setpriv", "setsid")
 
 
@@ -262,11 +263,12 @@ def _parent_namespace(descriptor: int) -> int:
 
 
 def cgroups() -> list[str]:
-    """Directories in all hierarchies below one with NAME as its name."""
+    """Directories in all hierarchies below one with NAME as its name.
+
+    Also where no hierarchy is mounted: podman makes directories there too.
+    """
     found = []
-    with open("/proc/self/mounts") as file:
-        mounts = [line.split()[1] for line in file if line.split()[2] in ("cgroup", "cgroup2")]
-    for hierarchy in mounts:
+    for hierarchy in [CGROUPS, *(entry.path for entry in os.scandir(CGROUPS) if entry.is_dir(follow_symlinks=False))]:
         for directory, _, _ in os.walk(os.path.join(hierarchy, NAME)):
             found.append(directory)
     return found
@@ -278,7 +280,10 @@ def removed(cgroup: str) -> bool:
     except FileNotFoundError:
         return True
     except OSError:
-        return False
+        # podman writes to files of hierarchies that it thinks are mounted: there they are files as any other.
+        if os.stat(cgroup).st_dev != os.stat(CGROUPS).st_dev or os.path.exists(f"{CGROUPS}/cgroup.procs"):
+            return False
+        shutil.rmtree(cgroup)
     return True
 
 
@@ -298,6 +303,8 @@ def first_process(order: str) -> int:
             file.write(content)
         if not below_run:
             subprocess.run(["mount", "--bind", place, path], check=True)
+    # As most hosts have it, and rootless podman wants it.
+    subprocess.run(["mount", "--make-rshared", "/"], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     daemon = None
     if wanted["daemon"]:

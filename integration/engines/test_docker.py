@@ -48,7 +48,7 @@ def empty(engine: Docker) -> Iterator[Docker]:
     yield engine
     for name in engine.containers():
         engine.remove(name)
-    eventually(lambda: not engine.leftovers(), f"nothing is left: {engine.leftovers()}", 15)
+    eventually(lambda: not engine.leftovers(), "nothing is left", 15)
 
 
 def _with_arguments(path: str) -> dict[str, object]:

@@ -1,0 +1,126 @@
+"""podman as root or as a user of its own, with the runtime under test as its default and a containers.conf for it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from integration.engines.docker import IMAGE, DockerClient, bytes_of, with_line
+from integration.engines.engine import Wish
+from integration.engines.image import compile_box, rootfs
+from integration.engines.machine import BASE, NAME, Ended, Machine, cgroups
+
+TOOLS = ("podman", "conmon", "busybox", "cc", "newuidmap", "newgidmap")
+NO_CGROUPS = "cgroup v1 is not for users"
+USER = 64322
+HOME = f"/run/user/{USER}"
+OWN = "under-test"
+
+# podman 4 spells the last list without its s, whatever containers.conf(5) says. The ulimits are those that a machine
+# without CAP_SYS_RESOURCE can give.
+CONFIGURATION = """
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+log_driver = "k8s-file"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "{name}"
+runtime_supports_json = ["{name}"]
+runtime_supports_nocgroups = ["{name}"]
+runtime_supports_nocgroup = ["{name}"]
+[engine.runtimes]
+{name} = ["{path}"]
+"""
+
+STORAGE = f"""
+[storage]
+driver = "vfs"
+graphroot = "{BASE}/storage"
+runroot = "{BASE}/storage-run"
+rootless_storage_path = "{HOME}/storage"
+"""
+
+
+class Podman(DockerClient):
+    """podman for root; with `user`, for that one."""
+
+    name = "podman"
+
+    def __init__(self, runtime: str, user: int = 0) -> None:
+        self.runtime, self.user = runtime, user
+        if user:
+            self.lacks = dict.fromkeys(("limits", "pause", "update"), NO_CGROUPS)
+            self.root_outside = user
+        account = f"tester:x:{USER}:{USER}::{HOME}:/bin/sh\n"
+        files = {
+            f"{BASE}/containers.conf": CONFIGURATION.format(name=OWN, path=runtime),
+            f"{BASE}/storage.conf": STORAGE,
+            "/etc/passwd": with_line("/etc/passwd", account),
+            "/etc/group": with_line("/etc/group", f"tester:x:{USER}:\n"),
+            "/etc/subuid": "tester:1000000:65536\n",
+            "/etc/subgid": "tester:1000000:65536\n",
+        }
+        environment = {
+            "CONTAINERS_CONF": f"{BASE}/containers.conf",
+            "CONTAINERS_STORAGE_CONF": f"{BASE}/storage.conf",
+            "HOME": HOME if user else BASE,
+            "TMPDIR": HOME,
+        }
+        environment |= {"XDG_RUNTIME_DIR": HOME} if user else {}
+        self.machine = Machine([], files, environment)
+        try:
+            self.machine("install", "--directory", "--owner", str(user), "--group", str(user), HOME).ok()
+            self.import_image()
+        except BaseException:
+            self.close()
+            raise
+
+    def command(self) -> list[str]:
+        return ["podman"]
+
+    def __call__(self, *arguments: str, stdin: bytes = b"") -> Ended:
+        return self.machine(*self.command(), *arguments, stdin=stdin, user=self.user)
+
+    def in_terminal(self, *arguments: str) -> Ended:
+        return self.machine.in_terminal(*self.command(), *arguments, user=self.user)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return self.machine.begin(*self.command(), *arguments, user=self.user)
+
+    def import_image(self) -> None:
+        layer = rootfs(compile_box(self.machine.scratch))
+        change = ["--change", "ENV=PATH=/bin:/", "--change", "ENV=FROM_IMAGE=yes"]
+        self("import", *change, "-", IMAGE, stdin=layer).ok()
+
+    def options(self, wish: Wish) -> list[str]:
+        options = super().options(wish)
+        options += [] if self.user else ["--cgroup-parent", f"/{NAME}"]
+        maps = ["--uidmap", "0:1000000:65536", "--gidmap", "0:1000000:65536"]
+        return options + (maps if wish.user_namespace and not self.user else [])
+
+    def memory(self, container: str) -> tuple[int, int]:
+        usage, limit = self("stats", "--no-stream", "--format", "{{.MemUsageBytes}}", container).ok().split(" / ")
+        return bytes_of(usage), bytes_of(limit)
+
+    def update_memory(self, container: str, limit: int) -> Ended:
+        return self("update", "--memory", str(limit), "--memory-swap", "-1", container)
+
+    def remove(self, container: str) -> Ended:
+        return self("rm", "--force", "--time", "0", container)
+
+    def leftovers(self) -> list[str]:
+        left = [f"container {name}" for name in self.containers()]
+        left += [f"process {line}" for line in self.machine.processes().values() if "conmon" in line.partition(" ")[0]]
+        # It leaves the empty cgroups of pods in the hierarchies that it does not use.
+        left += [f"cgroup {path}" for path in cgroups() if "libpod-" in path]
+        for state in ("/run/runc", "/run/pyocirun", f"{HOME}/runc", f"{HOME}/pyocirun"):
+            path = self.machine.path(state)
+            names = os.listdir(path) if os.path.isdir(path) else []
+            left += [f"state {name}" for name in names if not name.startswith("@")]
+        return left
+
+
+def rootless(runtime: str) -> Podman:
+    """podman for an ordinary user."""
+    return Podman(runtime, USER)
