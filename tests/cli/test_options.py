@@ -135,7 +135,8 @@ def test_help_is_printed_and_is_no_call(line: str) -> None:
 
 
 def test_global_flags_come_before_the_command() -> None:
-    line = "--root R --log=L -log-format json --systemd-cgroup --cgroup-manager disabled --rootless=true --debug --criu c state c1"
+    line = "--root R --log=L -log-format json --systemd-cgroup --cgroup-manager disabled --rootless=true"
+    line += " --debug --criu c state c1"
 
     call = parse(line.split())
 
