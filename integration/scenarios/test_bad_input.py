@@ -140,6 +140,15 @@ def test_what_is_not_for_this_platform_is_a_warning(runtime: Runtime, bundle: Bu
     assert [line["msg"] for line in result.log] == ["/windows is ignored: it is for another platform"]
 
 
+def test_annotations_of_images_mean_nothing(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.config["annotations"] = {
+        "org.opencontainers.image.stopSignal": "SIGKILL",
+        "org.opencontainers.image.os": "x",
+    }
+
+    assert runtime.run(bundle.args("exit", "3")).status == 3
+
+
 @only("pyocirun")
 def test_a_limit_that_no_kernel_has_any_more_is_a_warning(runtime: Runtime, bundle: Bundle) -> None:
     bundle.linux["resources"] = {"memory": {"kernel": 1 << 26}}

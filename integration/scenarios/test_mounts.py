@@ -574,3 +574,10 @@ def test_mqueue_belongs_to_the_ipc_namespace(runtime: Runtime, bundle: Bundle) -
     report = runtime.run(bundle.args("ls", "/dev/mqueue")).ok()
 
     assert json.loads(report.stdout) == {"/dev/mqueue": {}}
+
+
+@pytest.mark.parametrize("destination", ["relative", "./relative", "made/../relative"])
+def test_a_relative_destination_counts_from_the_root(runtime: Runtime, bundle: Bundle, destination: str) -> None:
+    bundle.mount(destination, "tmpfs")
+
+    assert mount_at(runtime.run(bundle).report, "/relative")["fstype"] == "tmpfs"
