@@ -440,6 +440,17 @@ int pyo_mount_setattr(int fd, uint64_t set, uint64_t clear, uint64_t propagation
 	return result(syscall(CALL_MOUNT_SETATTR, fd, "", flags, &attributes, sizeof(attributes)));
 }
 
+/* What `path` names with `root` for /; without links, one on the way is -ELOOP. O_PATH: nothing is done to it. */
+int pyo_open_beneath(int root, const char *path, int links)
+{
+	struct open_how how = { .flags = O_PATH | O_CLOEXEC,
+				.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
+
+	if (!links)
+		how.resolve |= RESOLVE_NO_SYMLINKS;
+	return result(syscall(SYS_openat2, root, path, &how, sizeof(how)));
+}
+
 /*
  * The calling thread makes files as these ids from now on, and keeps its capabilities: setfsuid(2) alone takes those
  * for files away with uid 0. Neither of the two calls tells of failure: ask again with an id that is none.

@@ -30,6 +30,7 @@ int pyo_open_in_root(int root, const char *path);
 int pyo_open_tree(const char *path, int recursive);
 int pyo_mount_setattr(int fd, uint64_t set, uint64_t clear, uint64_t propagation, int userns,
 		      int recursive);
+int pyo_open_beneath(int root, const char *path, int links);
 int pyo_act_as(uint32_t uid, uint32_t gid);
 int pyo_mount(const char *source, const char *target, const char *fstype, uint64_t flags,
 	      const char *data);

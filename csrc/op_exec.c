@@ -331,6 +331,16 @@ int op_exec(struct run *r, struct cursor *c)
 	return at(r, STEP_EXECVE, sys3(__NR_execve, r->executable, args + 1, env + 1));
 }
 
+/* pass "u": the program that is executed keeps this slot, under the number that it has here. */
+int op_pass(struct run *r, struct cursor *c)
+{
+	uint64_t slot = take_u64(c);
+
+	if (slot >= r->slot_count)
+		return at(r, STEP_PROTOCOL, -EPROTO);
+	return at(r, STEP_OPEN, sys3(__NR_fcntl, r->slots[slot], F_SETFD, 0));
+}
+
 /* finish: for a plan that starts nothing, such as the hooks of the host's side. */
 int op_finish(struct run *r, struct cursor *c)
 {

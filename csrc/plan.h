@@ -85,7 +85,8 @@
 	OP(ATTACH, attach, "uuun")                  \
 	OP(REMOUNT, remount, "sus")                 \
 	OP(RELABEL, relabel, "ss")                  \
-	OP(HOLD_TREE, hold_tree, "su")
+	OP(HOLD_TREE, hold_tree, "su")              \
+	OP(PASS, pass, "u")
 
 enum op_code {
 #define OP(code, name, signature) OP_##code,

@@ -126,6 +126,11 @@ def mount_setattr(fd: int, set: int, clear: int = 0, propagation: int = 0, *, re
     _checked(_lib.pyo_mount_setattr(fd, set, clear, propagation, userns, recursive))
 
 
+def open_beneath(root: int, path: str, *, links: bool) -> int:
+    """What `path` names if the directory `root` is taken for /, O_PATH. links: follow them. openat2(2)"""
+    return _checked(_lib.pyo_open_beneath(root, files.encode(path), links), path)
+
+
 def act_as(uid: int, gid: int) -> None:
     """The files that the calling thread makes belong to these ids from now on; its capabilities stay. setfsuid(2)"""
     _checked(_lib.pyo_act_as(uid, gid))

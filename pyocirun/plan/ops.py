@@ -113,6 +113,7 @@ WIRE: tuple[tuple[str, str], ...] = (
     ("remount", "sus"),
     ("relabel", "ss"),
     ("hold_tree", "su"),
+    ("pass", "u"),
 )
 """nsexec's operations, in the order of their codes, with the kinds of their fields; csrc/plan.h has the same table."""
 
@@ -148,9 +149,10 @@ class Slot(Record):
     """A descriptor that nsexec needs: what it is of, and when it gets it.
 
     kind: "gate", "report", "stamps"; "output": path is a file that hooks print to; "pidfd", "root": of init; "cgroup":
-    path is the file of a cgroup that takes processes; "namespace": path is a namespace file; "tree": a detached copy of
-    the mount tree at path, which serves one mount only: user says which.  late: it comes with the GO of
-    `Sync("sources")`, else at launch.  idmap: its files have owners by the maps of a user namespace; None: by none.
+    path is the file of a cgroup that takes processes; "passed": path says what it is of; "namespace": path is a
+    namespace file; "tree": a detached copy of the mount tree at path, which serves one mount only: user says which.
+    late: it comes with the GO of `Sync("sources")`, else at launch.  idmap: its files have owners by the maps of a user
+    namespace; None: by none.
     """
 
     kind: str
@@ -1291,6 +1293,33 @@ class KeyringLabel(_Text):
 
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
         return ("thread-self/attr/keycreate", "", self.text or "\n")
+
+
+class Pass(Op):
+    """Leave a descriptor open for the program that is executed; `passed_number` is what it finds it under. what: it is.
+
+    For a program of the host's, such as criu: a container's process gets nothing that it was not promised.
+    """
+
+    wire = "pass"
+    what: str
+
+    def describe(self) -> str:
+        return f"pass {self.what} on"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (slots[self.slot()],)
+
+    def slot(self) -> Slot:
+        return Slot("passed", self.what)
+
+
+def passed_number(index: int) -> int:
+    """The number of the descriptor that the Pass with this index among a plan's leaves open; no other slot goes first.
+
+    0, 1 and 2 are the standard ones; nsexec's socket and plan follow.
+    """
+    return 5 + index
 
 
 class Finish(_Plain):

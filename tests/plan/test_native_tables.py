@@ -92,6 +92,7 @@ EVERY_OP: tuple[Op, ...] = (
     ops.Remount("/t", 43, "size=1"),
     ops.Relabel("/t", "label"),
     ops.HoldTree("/t", True, ops.Idmap()),
+    ops.Pass("a socket"),
 )
 """One of each, at least, with values that are all different."""
 
