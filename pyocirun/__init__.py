@@ -17,12 +17,14 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyocirun.container.container import Container
+    from pyocirun.container.criu import CriuOptions
     from pyocirun.container.factory import Factory
     from pyocirun.container.features import features
     from pyocirun.container.process import Process
     from pyocirun.errors import (
         CgroupError,
         ContainerNotExist,
+        CriuError,
         Error,
         HookError,
         IDInUse,
@@ -35,11 +37,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Container": "container.container",
+    "CriuOptions": "container.criu",
     "Factory": "container.factory",
     "Process": "container.process",
     "features": "container.features",
     "CgroupError": "errors",
     "ContainerNotExist": "errors",
+    "CriuError": "errors",
     "Error": "errors",
     "HookError": "errors",
     "IDInUse": "errors",
@@ -54,6 +58,8 @@ __all__ = [
     "CgroupError",
     "Container",
     "ContainerNotExist",
+    "CriuError",
+    "CriuOptions",
     "Error",
     "Factory",
     "HookError",

@@ -111,6 +111,16 @@ class HookError(Error):
         self.stderr = stderr
 
 
+class CriuError(Error):
+    """criu is missing, too old, or could not do it. log: the end of what it logged, line by line.  path: its log."""
+
+    def __init__(
+        self, message: str, *, log: tuple[str, ...] = (), errno: int = 0, path: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(message, errno=errno, path=path, hint=hint, step="criu")
+        self.log = log
+
+
 class CgroupError(Error):
     """The kernel refused something in a cgroup. path: the file or directory.  controller: "" for none."""
 

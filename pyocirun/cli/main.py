@@ -111,8 +111,6 @@ class Session:
 
             self.trace = Trace()
             self.step("get ready")
-        if self.flags["criu"] is not None:
-            self.warn("--criu is ignored: criu is looked for in PATH")
         return call
 
     def step(self, name: str) -> None:
@@ -140,7 +138,7 @@ class Session:
                 debug=self.flags.get("debug", False),
                 level=level if level in _LEVELS else "info",
                 # Without a terminal, descriptors 0 to 2 of these belong to the container.
-                quiet=self.command in ("create", "exec", "run"),
+                quiet=self.command in ("create", "exec", "restore", "run"),
             )
         return self._log
 
@@ -165,6 +163,7 @@ class Session:
             self.root(make=effects),
             cgroup_manager=self._cgroup_manager(),
             rootless=self._rootless(),
+            criu=self.flags["criu"] or "criu",
             warn=warn or self.warn,
             debug=self.log.debug if self.flags["debug"] else None,
             trace=self.trace,

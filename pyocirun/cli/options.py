@@ -43,7 +43,7 @@ GLOBAL: tuple[Option, ...] = (
     ("systemd-cgroup", "", "flag", "", "let systemd make cgroups; cgroupsPath is then slice:prefix:name", None),
     ("cgroup-manager", "", "str", "NAME", "cgroupfs, systemd or disabled: make no cgroup", "cgroupfs"),
     ("rootless", "", "str", "WHEN", "pass over cgroup permission errors: true, false or auto", "auto"),
-    ("criu", "", "str", "FILE", "", None),
+    ("criu", "", "str", "FILE", "the criu of checkpoint and restore, a name or a path (default: criu)", None),
     ("version", "v", "flag", "", "print the version and leave", None),
 )
 
@@ -73,7 +73,45 @@ _REGEX: Option = (
     None,
 )
 
+_WORK_PATH: Option = (
+    "work-path",
+    "",
+    "str",
+    "DIR",
+    "put criu's log there, not beside the images",
+    None,
+)
+_CRIU_BOTH: tuple[Option, ...] = (
+    ("tcp-established", "", "flag", "", "with TCP connections that are established", None),
+    ("ext-unix-sk", "", "flag", "", "with unix sockets whose other end is outside", None),
+    ("shell-job", "", "flag", "", "with a terminal or session of the caller's", None),
+    ("file-locks", "", "flag", "", "with file locks", None),
+    ("manage-cgroups-mode", "", "str", "MODE", "what criu does with cgroups: soft, full, strict or ignore", None),
+    ("empty-ns", "", "repeat", "network", "leave the contents of the network namespace to others; always so", None),
+    ("auto-dedup", "", "flag", "", "punch holes into older images where memory was written again", None),
+    ("lazy-pages", "", "flag", "", "fetch memory when it is used: criu lazy-pages(8) serves it", None),
+)
+
 COMMANDS: dict[str, Command] = {
+    "checkpoint": (
+        "<container-id>",
+        "write a running container to files, and remove it",
+        1,
+        1,
+        False,
+        (
+            ("image-path", "", "str", "DIR", "directory of the images (default: checkpoint)", None),
+            _WORK_PATH,
+            ("parent-path", "", "str", "DIR", "images of the pre-dump before, relative to --image-path", None),
+            ("leave-running", "", "flag", "", "let the container go on afterwards", None),
+            ("pre-dump", "", "flag", "", "write memory alone, and let the container go on", None),
+            *_CRIU_BOTH,
+            ("tcp-skip-in-flight", "", "flag", "", "without TCP connections that are being made", None),
+            ("link-remap", "", "flag", "", "with files that were removed and are open, by a new link", None),
+            ("status-fd", "", "int", "N", "write a NUL byte to this descriptor once --lazy-pages can be served", -1),
+            ("page-server", "", "str", "ADDRESS:PORT", "send memory to a page server, criu page-server(8)", None),
+        ),
+    ),
     "completion": ("<shell>", "print a script that makes bash, zsh or fish complete command lines", 1, 1, False, ()),
     "create": (
         "<container-id>",
@@ -193,6 +231,26 @@ COMMANDS: dict[str, Command] = {
         -1,
         True,
         (("format", "f", "str", "FORMAT", "table (of the host's ps) or json (process ids)", "table"),),
+    ),
+    "restore": (
+        "<container-id>",
+        "let a container go on from what checkpoint wrote",
+        1,
+        1,
+        False,
+        (
+            _BUNDLE,
+            ("image-path", "", "str", "DIR", "directory of the images (default: checkpoint)", None),
+            _WORK_PATH,
+            _SOCKET,
+            _DETACH,
+            _PID_FILE,
+            ("no-subreaper", "", "flag", "", "do not adopt and reap the container's orphans", None),
+            ("no-pivot", "", "flag", "", "", None),
+            *_CRIU_BOTH,
+            ("lsm-profile", "", "str", "TYPE:NAME", "profile of a security module, such as apparmor:NAME", None),
+            ("lsm-mount-context", "", "str", "CONTEXT", "SELinux context of its mounts", None),
+        ),
     ),
     "resume": ("<container-id>", "let the processes of a paused container go on", 1, 1, False, ()),
     "run": (

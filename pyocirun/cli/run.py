@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 def run(call: Call, session: Session) -> int:
     """Exit status of the container's process, 128 + its signal, or 0 with --detach."""
-    signals = None if call.flags["detach"] else _foreground(call, session)
+    signals = None if call.flags["detach"] else foreground(call, session)
     container = new_container(call, session, detach=signals is None)
     pid = container.pid  # it may have ended when start returns
-    relay = _relay(container)
+    relay = relay_of(container)
     keep: bool = signals is None or call.flags["keep"]
     done = False
     try:
@@ -41,11 +41,11 @@ def run(call: Call, session: Session) -> int:
             relay.end()
         if not (done and keep):
             session.step("delete")
-            _remove(container, session)
+            remove(container, session)
     return status
 
 
-def _foreground(call: Call, session: Session) -> Signals:
+def foreground(call: Call, session: Session) -> Signals:
     """Be ready for signals and for orphans of the container, before there is a container."""
     from pyocirun.cli.foreground import Signals
 
@@ -60,7 +60,7 @@ def _foreground(call: Call, session: Session) -> Signals:
     return Signals()
 
 
-def _relay(container: Container) -> Relay | None:
+def relay_of(container: Container) -> Relay | None:
     """Between the container's terminal and ours; None if it has none, or another has got it."""
     if container.init is None or container.init.terminal < 0:
         return None
@@ -69,7 +69,7 @@ def _relay(container: Container) -> Relay | None:
     return Relay(container.init.terminal)
 
 
-def _remove(container: Container, session: Session) -> None:
+def remove(container: Container, session: Session) -> None:
     """Delete the container. What fails here must not hide why, or how, the process ended."""
     try:
         container.delete(force=True)

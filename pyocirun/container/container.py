@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pyocirun.cgroup.events import Notices
     from pyocirun.cgroup.manager import Manager
     from pyocirun.cgroup.stats import Stats
+    from pyocirun.container.criu import CriuOptions
     from pyocirun.container.events import Events
     from pyocirun.container.hooks import Function
     from pyocirun.container.state import Directory, State
@@ -32,7 +33,10 @@ class Container:
 
     id.  bundle, rootfs: absolute paths.  created: RFC 3339 with nanoseconds.  annotations.  oci_version: of its
     configuration.  init: its first process, a child of ours if we created it; None if it was loaded and has ended.
+    criu: the program for checkpoint, a name or a path.
     """
+
+    criu = "criu"
 
     def __init__(
         self,
@@ -261,6 +265,24 @@ class Container:
 
         update(self, resources)
 
+    def checkpoint(self, options: CriuOptions | None = None) -> None:
+        """Write the processes of a running or paused container to files, from which Factory.restore makes them again.
+
+        After that the container is gone as by delete(), poststop hooks included, unless the options say otherwise
+        (leave_running, pre_dump). Raises StateError, UsageError, SpecError, CriuError; then it goes on as before.
+        """
+        from pyocirun.container.checkpoint import dump
+        from pyocirun.container.criu import CriuOptions
+
+        options = options or CriuOptions()
+        with self._locked() as directory:
+            dump(self, options)
+            if options.leave_running or options.pre_dump:
+                return
+            hooks = self._hooks("poststop") if self._state.poststop else ()
+            self.destroy_locked(directory)
+        self._run_poststop(hooks)
+
     def stats(self) -> Stats:
         """What the container uses, and has used. Raises StateError if it has stopped, CgroupError."""
         self._refuse_stopped()
@@ -345,13 +367,8 @@ class Container:
                 text = f"cannot delete container {self.id} that is not stopped: {status}"
                 raise StateError(text, id=self.id, status=status)
             hooks = self._hooks("poststop") if self._state.poststop else ()
-            functions = self._functions.get("poststop", ())
             self.destroy_locked(directory)
-        if hooks or functions:
-            from pyocirun.container.hooks import run_all_hooks
-
-            annotations = self._state.annotations
-            run_all_hooks("poststop", hooks, functions, self.hook_state("stopped"), annotations, self._warn)
+        self._run_poststop(hooks)
 
     def processes(self) -> list[int]:
         """The pids of all processes of the container, in all its cgroups, ascending."""
@@ -486,6 +503,15 @@ class Container:
         except Error:
             self.delete(force=True)
             raise
+
+    def _run_poststop(self, hooks: tuple[Hook, ...]) -> None:
+        """The container is gone; its hooks were read before."""
+        functions = self._functions.get("poststop", ())
+        if hooks or functions:
+            from pyocirun.container.hooks import run_all_hooks
+
+            annotations = self._state.annotations
+            run_all_hooks("poststop", hooks, functions, self.hook_state("stopped"), annotations, self._warn)
 
     def _hooks(self, kind: str) -> tuple[Hook, ...]:
         try:

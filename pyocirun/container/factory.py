@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyocirun.cgroup.unit import Unit
+    from pyocirun.container.criu import CriuOptions
     from pyocirun.container.hooks import Function
     from pyocirun.container.inspection import Inspection
     from pyocirun.linux.host import Host
@@ -38,8 +39,9 @@ class Factory:
     root: absolute or relative path, None for /run/pyocirun.  cgroup_manager: "cgroupfs", "systemd" or "none".
     rootless: cgroups that may not be made are passed over; None: as the caller's privileges are.  root_on_tmpfs: mount
     a tmpfs on `root` if it is not one.  newuidmap, newgidmap: programs that map ids for a caller who may not, looked up
-    in PATH.  criu: not used yet.  warn, debug: get one line each; None: warnings go to the `warnings` module, debug
-    nowhere.  trace: is told the steps of `create` as they begin, and when nsexec did what.
+    in PATH.  criu: the program for checkpoint and restore, a name or a path.  warn, debug: get one line each; None:
+    warnings go to the `warnings` module, debug nowhere.  trace: is told the steps of `create` as they begin, and when
+    nsexec did what.
 
     Safe to use from many threads at once; it leaves the working directory, umask, signal handlers, environment and
     other children of the process alone.
@@ -128,7 +130,7 @@ class Factory:
             raise IDInUse(f"container with given ID already exists: {id}", id=id, path=f"{self.root}/{id}")
         stdio = (0 if stdin is None else stdin, 1 if stdout is None else stdout, 2 if stderr is None else stderr)
         with directory:
-            state = self._state(spec, request, host, plan)
+            state = self.state(spec, request, host, plan)
             creation = Creation(
                 self,
                 directory,
@@ -143,7 +145,41 @@ class Factory:
                 pidfd_socket,
                 notify,
             )
-            return creation.run(data, stdio)
+            container = creation.run(data, stdio)
+        container.criu = self.criu
+        return container
+
+    def restore(
+        self,
+        id: str,
+        image_path: str | None = None,
+        bundle: str | None = None,
+        options: CriuOptions | None = None,
+        *,
+        config: dict[str, Any] | str | None = None,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        console_socket: str | None = None,
+    ) -> Container:
+        """A container that goes on from where Container.checkpoint left it, running. Its init is our child.
+
+        image_path: directory of the checkpoint's images, None for that of the options.  bundle, config: as for
+        `create`; it must have the mounts of the checkpoint.  stdin, stdout, stderr: take the place of pipes that the
+        process had there.  console_socket: gets the master of its terminal, which is else in `init.terminal`.
+        prestart and createRuntime hooks run; those of other kinds have run before the checkpoint.
+        Raises InvalidID, IDInUse, SpecError, CriuError, HookError, CgroupError; then nothing is left behind.
+        """
+        from pyocirun.container.criu import CriuOptions
+        from pyocirun.container.restore import restore
+
+        states.check_id(id)
+        self._prepare()
+        options = options or CriuOptions()
+        if image_path is not None:
+            options = replace(options, image_path=image_path)
+        stdio = (0 if stdin is None else stdin, 1 if stdout is None else stdout, 2 if stderr is None else stderr)
+        return restore(self, id, bundle, config, options, stdio, console_socket)
 
     def run(self, id: str, bundle: str | None = None, **wishes: Any) -> Container:
         """Create a container and start it: see create, which knows the wishes. If it does not start, nothing is left.
@@ -177,7 +213,9 @@ class Factory:
         """The container with this id. Raises InvalidID, ContainerNotExist, StateError for a state that is damaged."""
         states.check_id(id)
         states.check_root(self.root)
-        return Container(self.root, states.load(self.root, id), None, self.warn, None, self.debug)
+        container = Container(self.root, states.load(self.root, id), None, self.warn, None, self.debug)
+        container.criu = self.criu
+        return container
 
     def list(self) -> list[Container]:
         """All containers, by id. One whose state cannot be read is a warning. Raises StateError if root is missing."""
@@ -357,7 +395,14 @@ class Factory:
         """Whether cgroups that may not be made are passed over."""
         return host.euid != 0 or host.in_userns if self.rootless is None else self.rootless
 
-    def _state(self, spec: Spec, request: Request, host: Host, plan: Plan) -> states.State:
+    def request(
+        self, id: str, bundle: str | None, config: dict[str, Any] | str | None
+    ) -> tuple[bytes, Spec, Host, Request]:
+        """The configuration as it was read, and what a plan is built from."""
+        return self._request(id, bundle, config, None, 0, False, False)
+
+    def state(self, spec: Spec, request: Request, host: Host, plan: Plan) -> states.State:
+        """What is saved of a container before anything is made."""
         start = plan.position("start")
         return states.State(
             states.VERSION,

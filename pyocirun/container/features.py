@@ -34,7 +34,7 @@ def _annotations() -> dict[str, str]:
     found = {
         "org.opencontainers.runc.version": pyocirun.__version__,
         "org.opencontainers.runc.commit": commit(),
-        "org.opencontainers.runc.checkpoint.enabled": "false",
+        "org.opencontainers.runc.checkpoint.enabled": "true",
         "io.github.seccomp.libseccomp.version": libseccomp(),
     }
     return {name: value for name, value in found.items() if value}

@@ -218,16 +218,11 @@ def test_interrupt_ends_with_130(capfd: pytest.CaptureFixture[str]) -> None:
     assert failure.report(KeyboardInterrupt(), session("start c1")) == 130
 
 
-def test_old_option_criu_is_taken_with_a_warning(capfd: pytest.CaptureFixture[str]) -> None:
-    session("--criu /usr/sbin/criu state c1")
+def test_criu_is_the_one_that_is_named(tmp_path: Path) -> None:
+    named = session(f"--root {tmp_path} --criu /usr/sbin/criu state c1").factory()
+    usual = session(f"--root {tmp_path} state c1").factory()
 
-    assert "level=warning" in capfd.readouterr().err
-
-
-def test_nothing_is_said_about_it_on_a_container_s_stderr(capfd: pytest.CaptureFixture[str]) -> None:
-    session("--criu /usr/sbin/criu create c1")
-
-    assert capfd.readouterr() == ("", "")
+    assert (named.criu, usual.criu) == ("/usr/sbin/criu", "criu")
 
 
 def test_unknown_rootless_value_is_refused() -> None:
