@@ -101,6 +101,18 @@ def _is_cgroup2() -> bool:
     return os.path.exists("/sys/fs/cgroup/cgroup.controllers")
 
 
+def _has_working_criu() -> bool:
+    """3.17, of Debian 12, knows nothing of the vdso of Linux 6."""
+    if not shutil.which("criu"):
+        return False
+    version = subprocess.run(["criu", "--version"], capture_output=True, text=True, timeout=30, check=False).stdout
+    return version.startswith("Version: 4") and _run("criu", "check") == 0
+
+
+def _run(*command: str) -> int:
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False).returncode
+
+
 NEEDS: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "cgroup1": lambda: os.path.isdir("/sys/fs/cgroup/memory") and not _is_cgroup2(),
@@ -116,6 +128,8 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "setpriv": _has("setpriv"),
     "ip": _has("ip"),
     "uidmap": _has("newuidmap"),
+    "criu": _has_working_criu,
+    "memtrack": lambda: _has_working_criu() and _run("criu", "check", "--feature", "mem_dirty_track") == 0,
 }
 
 NATURE = ("cgroup1", "cgroup2")

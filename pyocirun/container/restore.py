@@ -74,7 +74,9 @@ class Restoration(Creation):
                 self.console.close()
         assert self.init is not None
         adopt(self.directory.path, self.init)
-        return Container(self.factory.root, self.state, self.init, self.factory.warn, self.functions, self.factory.debug)
+        return Container(
+            self.factory.root, self.state, self.init, self.factory.warn, self.functions, self.factory.debug
+        )
 
     def _criu(self) -> Criu:
         options = self.options
