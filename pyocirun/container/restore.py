@@ -17,7 +17,7 @@ from pyocirun.container.process import Process, adopt, start_time
 from pyocirun.errors import CriuError
 from pyocirun.linux.namespaces import FILES
 from pyocirun.plan import criu as plans
-from pyocirun.plan.ops import passed_number
+from pyocirun.plan.ops import JoinRdtGroup, passed_number
 from pyocirun.record import replace
 
 TYPE_CHECKING = False
@@ -232,9 +232,19 @@ class Restoration(Creation):
         self.master = -1
         self.init = init
         external.compare(self.found, self.told, pid)
+        if self.scope is not None:
+            self.scope.release()
+        self._join_group(pid)
         start = start_time(pid)
         self.state = replace(self.state, init_process_pid=pid, init_process_start=start)
         self.directory.save(self.state)
+
+    def _join_group(self, pid: int) -> None:
+        for op in self.plan.ops:
+            if type(op) is JoinRdtGroup:
+                from pyocirun.cgroup import rdt
+
+                rdt.join(op.path, op.monitor, pid)
 
     def _kill(self) -> None:
         if self.init is not None:
