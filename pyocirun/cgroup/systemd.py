@@ -1,11 +1,13 @@
-"""The systemd driver: systemd makes the cgroup, as a transient unit, and its files get what systemd has no word for."""
+"""The systemd driver: systemd makes the cgroup, as a transient unit, and its files get what systemd has no word for.
+
+D-Bus is loaded when systemd is asked for something: most commands need no more than the cgroup's path.
+"""
 
 from __future__ import annotations
 
 import posix
 
 from pyocirun import files
-from pyocirun.cgroup import bus
 from pyocirun.cgroup.fs import V1Manager
 from pyocirun.cgroup.fs2 import V2Manager
 from pyocirun.cgroup.properties import limits, properties
@@ -45,6 +47,8 @@ def place(cgroups_path: str | None, id: str, annotations: dict[str, str], host: 
     if not host.cgroup2_only and (user or unit.subgroup or unit.delegated):
         what = "a user's own systemd" if user else "a cgroup below the unit's own"
         raise CgroupError(f"{what} has no use on cgroup v1: it cannot be delegated there")
+    from pyocirun.cgroup import bus
+
     version, base = bus.look(user)
     unit = replace(unit, version=version, pulls=user and not _is_own(base))
     return unit, directories(unit, host, base)
@@ -52,7 +56,11 @@ def place(cgroups_path: str | None, id: str, annotations: dict[str, str], host: 
 
 def pulls(user: bool) -> bool:
     """Whether only systemd may move processes of this caller into a unit. Raises CgroupError."""
-    return user and not _is_own(bus.look(user)[1])
+    if not user:
+        return False
+    from pyocirun.cgroup import bus
+
+    return not _is_own(bus.look(user)[1])
 
 
 class SystemdV2(V2Manager):
@@ -66,6 +74,8 @@ class SystemdV2(V2Manager):
 
     def start_unit(self, properties: Sequence[Property], pids: Sequence[int], *, held: bool = False) -> None:
         """Start the unit with these processes; held: one of them is there only until `settle`."""
+        from pyocirun.cgroup import bus
+
         self.refuse_in_use()
         bus.start(self.unit, properties, pids)
         self._is_ours = True
@@ -111,6 +121,8 @@ class SystemdV2(V2Manager):
         super().write(writes)
 
     def set(self, resources: Resources) -> None:
+        from pyocirun.cgroup import bus
+
         self._check_usage(resources)
         # Who cannot load programs has no rules for devices in force either.
         wanted = limits(resources, self.unit.version, unified=True, devices=not self.unit.user)
@@ -124,6 +136,8 @@ class SystemdV2(V2Manager):
     def destroy(self) -> None:
         if self._foreign:
             return
+        from pyocirun.cgroup import bus
+
         super().destroy()
         if self.unit.subgroup and self._directory:
             remove_tree(files.parent(self._directory))
@@ -140,6 +154,8 @@ class SystemdV1(V1Manager):
 
     def start_unit(self, properties: Sequence[Property], pids: Sequence[int], *, held: bool = False) -> None:
         """As for cgroup v2."""
+        from pyocirun.cgroup import bus
+
         self.refuse_in_use()
         bus.start(self.unit, properties, pids)
         self._is_ours = True
@@ -153,6 +169,8 @@ class SystemdV1(V1Manager):
 
     def set(self, resources: Resources) -> None:
         """systemd denies all devices before it allows some: nobody may be running meanwhile."""
+        from pyocirun.cgroup import bus
+
         self._check_usage(resources)
         wanted = limits(resources, self.unit.version, unified=False, devices=True)
         frozen = bool(resources.devices) and self.freezer_state() == "THAWED"
@@ -172,6 +190,8 @@ class SystemdV1(V1Manager):
     def destroy(self) -> None:
         if self._foreign:
             return
+        from pyocirun.cgroup import bus
+
         super().destroy()
         bus.stop(self.unit)
 

@@ -7,6 +7,7 @@ import sys
 
 import pyocirun
 from pyocirun import about
+from pyocirun.cgroup.systemd import BOOTED
 from pyocirun.container.features import features
 from pyocirun.errors import Error
 from pyocirun.linux.capabilities import names
@@ -83,6 +84,7 @@ def _cgroups(host: Host) -> dict[str, Any]:
     if host.unified is not None:
         found["v2"] = _read(f"{host.unified.mountpoint}/cgroup.controllers").split()
         found["own"] = host.unified.own
+    found["systemd"] = os.path.isdir(BOOTED)
     return found
 
 

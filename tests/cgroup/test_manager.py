@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,15 @@ def test_a_saved_unit_gives_the_manager_that_started_it() -> None:
 
     assert isinstance(manager, SystemdV2)
     assert manager.unit == Unit("a.slice", "b.scope", user=True, version=257)
+
+
+def test_the_manager_of_a_unit_loads_dbus_when_it_asks_for_something() -> None:
+    load_one = "load({'': '/sys/fs/cgroup/x'}, {'slice': 'a.slice', 'name': 'b.scope'})"
+    script = f"import sys; from pyocirun.cgroup.manager import load; {load_one}; print('jeepney' in sys.modules)"
+
+    output = subprocess.run([sys.executable, "-P", "-c", script], stdout=subprocess.PIPE, check=True, timeout=60).stdout
+
+    assert output == b"False\n"
 
 
 @pytest.mark.skipif(os.path.isdir(BOOTED), reason="systemd is running here")

@@ -17,6 +17,7 @@ def test_it_tells_of_the_machine_and_is_ready_for_json(tmp_path: Path) -> None:
     assert found["caller"]["uid"] == os.geteuid()
     assert found["runtime"]["containers"] == 0
     assert "pid" in found["namespaces"]
+    assert found["cgroups"]["systemd"] == os.path.isdir("/run/systemd/system")
     assert json.loads(json.dumps(found)) == found
 
 
