@@ -298,6 +298,7 @@ def test_a_delegated_cgroup_is_below_the_namespaces_root(systemd: Runtime, bundl
 
     assert cgroup == TOP / "system.slice" / unit / "container/mine"
     assert "0::/mine" in systemd.exec(id, "/bin/cat", "/proc/1/cgroup").ok().stdout
+    assert "0::/mine" in systemd.exec(id, "/bin/cat", "/proc/self/cgroup").ok().stdout
     systemd.delete(id, "--force").ok()
     assert not is_loaded(unit)
 

@@ -11,7 +11,7 @@ from pyocirun import files
 from pyocirun.cgroup.fs import V1Manager
 from pyocirun.cgroup.fs2 import V2Manager
 from pyocirun.cgroup.properties import limits, properties
-from pyocirun.cgroup.tree import mkdir, move_process, processes_in, read_file, remove_tree
+from pyocirun.cgroup.tree import failed, mkdir, move_process, processes_in, read_file, remove_tree
 from pyocirun.cgroup.unit import directories, is_below, parse_unit
 from pyocirun.errors import CgroupError
 from pyocirun.record import replace
@@ -19,7 +19,7 @@ from pyocirun.spawn.probe import own_cgroups
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pyocirun.cgroup.properties import Property
     from pyocirun.cgroup.unit import Unit
@@ -92,19 +92,24 @@ class SystemdV2(V2Manager):
             super().refuse_in_use()
 
     def create(self) -> list[str]:
-        if self.unit.subgroup and self._directory:
-            try:
-                mkdir(self._directory, [])
+        directory = self._directory
+        try:
+            if self.unit.subgroup:
+                mkdir(directory, [])
                 # What has processes can pass no controllers on.
-                for pid in processes_in(files.parent(self._directory)):
-                    move_process(f"{self._directory}/cgroup.procs", b"%d" % pid)
-            except OSError as error:
-                text = f"cannot create cgroup {self._directory}: {error.strerror}"
-                raise CgroupError(text, path=self._directory, errno=error.errno or 0) from error
-        made = super().create()
-        if self.unit.delegated and self._directory:
-            mkdir(f"{self._directory}/{self.unit.delegated}", made)
+                for pid in processes_in(files.parent(directory)):
+                    move_process(f"{directory}/cgroup.procs", b"%d" % pid)
+            made = super().create()
+            if self.unit.delegated:
+                mkdir(f"{directory}/{self.unit.delegated}", made)
+        except OSError as error:
+            raise failed(error, f"cannot create cgroup {directory}", error.filename or directory, "") from error
         return made
+
+    def delegate(self, uid: int) -> None:
+        super().delegate(uid)
+        if self.unit.delegated:
+            V2Manager(f"{self._directory}/{self.unit.delegated}").delegate(uid)
 
     def apply(self, pid: int) -> None:
         self.start_unit(_plain(self.unit, unified=True), [pid] if pid != -1 else [])
@@ -121,17 +126,10 @@ class SystemdV2(V2Manager):
         super().write(writes)
 
     def set(self, resources: Resources) -> None:
-        from pyocirun.cgroup import bus
-
         self._check_usage(resources)
         # Who cannot load programs has no rules for devices in force either.
         wanted = limits(resources, self.unit.version, unified=True, devices=not self.unit.user)
-        before = bus.change(self.unit, wanted)
-        try:
-            super().set(resources)
-        except BaseException:
-            bus.change(self.unit, before)
-            raise
+        _change(self.unit, wanted, lambda: super(SystemdV2, self).set(resources))
 
     def destroy(self) -> None:
         if self._foreign:
@@ -169,20 +167,13 @@ class SystemdV1(V1Manager):
 
     def set(self, resources: Resources) -> None:
         """systemd denies all devices before it allows some: nobody may be running meanwhile."""
-        from pyocirun.cgroup import bus
-
         self._check_usage(resources)
         wanted = limits(resources, self.unit.version, unified=False, devices=True)
         frozen = bool(resources.devices) and self.freezer_state() == "THAWED"
         if frozen:
             self.freeze()
         try:
-            before = bus.change(self.unit, wanted)
-            try:
-                super().set(resources)
-            except BaseException:
-                bus.change(self.unit, before)
-                raise
+            _change(self.unit, wanted, lambda: super(SystemdV1, self).set(resources))
         finally:
             if frozen:
                 self.thaw()
@@ -198,6 +189,18 @@ class SystemdV1(V1Manager):
     def _refuse_in_use(self, directory: str) -> None:
         if not self._is_ours:
             super()._refuse_in_use(directory)
+
+
+def _change(unit: Unit, wanted: Sequence[Property], write: Callable[[], None]) -> None:
+    """Set properties, and then the files; if these cannot be written, the unit is as it was before."""
+    from pyocirun.cgroup import bus
+
+    before = bus.change(unit, wanted)
+    try:
+        write()
+    except BaseException:
+        bus.change(unit, before)
+        raise
 
 
 def _is_users(host: Host) -> bool:

@@ -342,7 +342,8 @@ def _cgroups(container: Container, init: Running, wanted: str | list[str] | None
         if name and name not in known:
             raise CgroupError(f"--cgroup: the container has no controller {name!r}", controller=name)
     if set(known) == {""} and not wanted:
-        return _unified(known[""], init.pid)
+        delegated = container._state.unit.get("delegated")
+        return _unified(f"{known['']}/{delegated}" if delegated else known[""], init.pid)
     below = {name: targets.get(name, targets.get("", "")) for name in known}
     return tuple((name, f"{path}/{below[name]}" if below[name] else path) for name, path in known.items())
 
