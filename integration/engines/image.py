@@ -48,14 +48,14 @@ def rootfs(box: bytes) -> bytes:
     return tar(files)
 
 
-def archive(layer: bytes, name: str) -> bytes:
+def archive(layer: bytes, name: str, command: tuple[str, ...] = ("/box", "echo", "from the image")) -> bytes:
     """An OCI image layout as a tar archive: this one layer, under a name that `ctr images import` takes."""
     environment = ["PATH=/bin:/", "FROM_IMAGE=yes"]
     config = encoded(
         {
             "architecture": ARCHITECTURES[platform.machine()],
             "os": "linux",
-            "config": {"Env": environment, "Cmd": ["/box", "echo", "from the image"]},
+            "config": {"Env": environment, "Cmd": list(command)},
             "rootfs": {"type": "layers", "diff_ids": [digest(layer)]},
         }
     )

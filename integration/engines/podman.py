@@ -50,7 +50,7 @@ class Podman(DockerClient):
     def __init__(self, runtime: str, user: int = 0) -> None:
         self.runtime, self.user = runtime, user
         if user:
-            self.lacks = dict.fromkeys(("limits", "pause", "update"), NO_CGROUPS)
+            self.lacks = dict.fromkeys(("limits", "pause", "processes", "update"), NO_CGROUPS)
             self.root_outside = user
         account = f"tester:x:{USER}:{USER}::{HOME}:/bin/sh\n"
         files = {

@@ -16,7 +16,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from integration.engines import docker, podman
+from integration.engines import cri, docker, podman
 from integration.engines.engine import DEFAULT, Engine, Wish, runtime_path
 from integration.engines.machine import NEEDED, eventually
 
@@ -33,6 +33,7 @@ FORBID_MKDIR = {
 ENGINES: dict[str, tuple[Callable[[str], Engine], tuple[str, ...]]] = {
     "docker": (docker.Docker, docker.TOOLS),
     "docker, remapped": (docker.remapped, docker.TOOLS),
+    "CRI": (cri.Cri, cri.TOOLS),
     "podman": (podman.Podman, podman.TOOLS),
     "podman, rootless": (podman.rootless, podman.TOOLS),
 }
@@ -124,6 +125,7 @@ def test_message_and_code_of_a_command_that_cannot_run(engine: Engine, command: 
     assert ended.status == code if engine.codes else ended.status != 0
 
 
+@asks("terminal")
 def test_a_terminal_of_the_size_of_the_callers(engine: Engine) -> None:
     script = "tty; for n in 1 2 3 4 5 6 7 8 9; do stty size; sleep 0.2; done"
 
@@ -175,6 +177,7 @@ def test_message_and_code_of_an_exec_that_cannot_run(engine: Engine, command: st
 # ---- kill, stop, pause, update ----
 
 
+@asks("kill")
 def test_a_signal_reaches_the_process(engine: Engine) -> None:
     container = ready(engine, TRAP)
 
@@ -183,6 +186,7 @@ def test_a_signal_reaches_the_process(engine: Engine) -> None:
     assert engine.wait(container) == 3
 
 
+@asks("kill")
 def test_the_exit_code_of_a_killed_process(engine: Engine) -> None:
     container = ready(engine, TRAP)
 
@@ -253,7 +257,7 @@ def test_a_container_that_takes_too_much_memory_is_killed(engine: Engine) -> Non
     assert ended.status in (137, 2)
 
 
-@asks("limits")
+@asks("processes")
 def test_a_limit_on_processes(engine: Engine) -> None:
     script = "for n in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; echo all"
 
