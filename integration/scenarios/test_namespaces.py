@@ -271,6 +271,21 @@ def test_a_user_namespace_is_joined_by_path(
     assert report["uid"] == 0
 
 
+@only("pyocirun")
+@requires("userns")
+@pytest.mark.parametrize("key", ["uidMappings", "gidMappings"])
+def test_a_user_namespace_that_is_joined_maps_what_the_mappings_say(
+    runtime: Runtime, bundle: Bundle, other_bundle: Bundle, key: str
+) -> None:
+    other_bundle.map_users(100000)
+    pid = runtime.pid(runtime.running(other_bundle))
+    bundle.map_users(100000)
+    bundle.with_namespace("user", f"/proc/{pid}/ns/user")
+    bundle.linux[key] = [{"containerID": 0, "hostID": 200000, "size": 65536}]
+
+    runtime.create(bundle).fails(f"/linux/{key}", "maps other ids: 0 100000 65536")
+
+
 @requires("cgroupns")
 def test_a_cgroup_namespace_has_the_cgroup_of_the_container_as_its_root(runtime: Runtime, bundle: Bundle) -> None:
     bundle.with_namespace("cgroup")

@@ -353,6 +353,11 @@ class Factory:
         if change is not None:
             spec = change(spec)
         self.step("look at the machine, and make the plan")
+        user = spec.linux.namespace("user") if host is None else None
+        if user is not None and user.path and (spec.linux.uid_mappings or spec.linux.gid_mappings):
+            from pyocirun.spawn.idmap import refuse_other_maps
+
+            refuse_other_maps(user.path, spec.linux.uid_mappings, spec.linux.gid_mappings)
         if host is None:
             process = spec.process
             labelled = bool(spec.linux.mount_label or (process and (process.apparmor_profile or process.selinux_label)))

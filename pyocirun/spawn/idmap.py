@@ -5,12 +5,13 @@ from __future__ import annotations
 import posix
 
 from pyocirun import files
-from pyocirun.errors import HookError, OperationError
+from pyocirun.errors import HookError, OperationError, SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from pyocirun.linux.idmap import IDMapping
     from pyocirun.plan.ops import WriteIdMaps
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -39,6 +40,35 @@ def write_maps(
             _run_helper(program, pid, text, warn)
         else:
             _write(f"/proc/{pid}/{name}", text)
+
+
+def refuse_other_maps(path: str, uids: Sequence[IDMapping], gids: Sequence[IDMapping]) -> None:
+    """Raises SpecError if the user namespace of a process, /proc/PID/ns/user, maps other ids than these.
+
+    The kernel tells it of processes alone, so a namespace that is kept by a bind mount is believed.
+    """
+    process, end, _ = path.rpartition("/ns/user")
+    if not end or not process.startswith("/proc/"):
+        return
+    for kind, wanted in (("uid", uids), ("gid", gids)):
+        found = _read_map(f"{process}/{kind}_map")
+        if found is not None and found != sorted((line.container_id, line.host_id, line.size) for line in wanted):
+            pointer = f"/linux/{kind}Mappings"
+            shown = "; ".join(" ".join(map(str, line)) for line in found)
+            text = f"{pointer}: the user namespace {path} maps other ids: {shown}"
+            raise SpecError(text, pointer=pointer, hint="a namespace that is joined needs no mappings")
+
+
+def _read_map(path: str) -> list[tuple[int, ...]] | None:
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            text = b"".join(iter(lambda: posix.read(fd, 1 << 16), b""))
+        finally:
+            posix.close(fd)
+    except OSError:
+        return None
+    return sorted(tuple(map(int, line.split())) for line in text.splitlines())
 
 
 def _write(path: str, text: str) -> None:
