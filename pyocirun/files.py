@@ -73,6 +73,14 @@ def make_directories(path: str, mode: int) -> None:
             raise
 
 
+def has_directories(path: str) -> bool:
+    """Whether there are directories in one whose link count tells, as it does for cgroups."""
+    try:
+        return posix.stat(path).st_nlink != 2
+    except OSError:
+        return False
+
+
 def same(one: posix.stat_result, other: posix.stat_result) -> bool:
     """Whether both are of the same file."""
     return one.st_ino == other.st_ino and one.st_dev == other.st_dev

@@ -455,6 +455,40 @@ def test_cgroups_nested_deeper_than_a_path_is_long_save_nobody(
     assert runtime.traces() == []
 
 
+FREEZE = """
+sleep 61 & pid=$!
+cd /sys/fs/cgroup/freezer && mkdir -p a/b && echo $pid > a/b/cgroup.procs && echo FROZEN > a/b/freezer.state
+echo frozen; sleep 61
+"""
+
+
+@only("pyocirun")  # runc 1.1 leaves both of them
+@requires("busybox")
+@pytest.mark.parametrize("pid_namespace", [True, False])
+@pytest.mark.parametrize("command", [("delete", "--force"), ("kill", "KILL"), ("kill", "--all", "KILL")])
+def test_a_process_that_the_container_has_frozen_is_killed(
+    runtime: Runtime, bundle: Bundle, pid_namespace: bool, command: tuple[str, ...]
+) -> None:
+    """Frozen on cgroup v1, a process does not end by SIGKILL, and neither does the init of its pid namespace."""
+    bundle.with_namespace("cgroup")
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", CGROUP_MOUNT)
+    if not pid_namespace:
+        bundle.without_namespace("pid")
+    id = runtime.new_id()
+    output = runtime.create(bundle.shell(FREEZE), id=id).ok()
+    runtime.start(id).ok()
+    eventually(lambda: "frozen" in output.stdout, "a frozen process")
+    path = cgroup_of(runtime.pid(id), "pids")
+
+    name, *options = command
+    order = (*options, id) if name == "delete" else (*options[:-1], id, options[-1])
+    runtime(name, *order, timeout=20).ok()
+
+    eventually(lambda: not path.exists() or not (path / "cgroup.procs").read_text())
+    runtime.delete(id, "--force").ok()
+    assert runtime.traces() == []
+
+
 def test_init_is_in_its_cgroups_when_the_namespace_is_made(runtime: Runtime, bundle: Bundle) -> None:
     bundle.with_namespace("cgroup")
     id = runtime.created(bundle.args("report"))

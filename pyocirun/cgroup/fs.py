@@ -384,6 +384,8 @@ class V1Manager:
         finally:
             if directory and thaw:
                 _write_freezer(directory, "THAWED")
+                if signal == _SIGKILL:
+                    thaw_below(directory)
 
     def _kill_until_empty(self) -> None:
         deadline = time.monotonic() + _KILL_SECONDS
@@ -566,6 +568,15 @@ def _freeze_if_possible(directory: str, seconds: float) -> bool:
     except CgroupError:
         return False
     return True
+
+
+def thaw_below(directory: str) -> None:
+    """Thaw the cgroups below that the container has frozen itself: what is frozen does not even end by SIGKILL."""
+    for below in subtree(directory):
+        try:
+            write_file(f"{below}/freezer.state", b"THAWED")
+        except OSError:
+            continue  # it has gone; whatever else it is, somebody notices that the processes stay
 
 
 def _await_stable(directory: str) -> str:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SIGKILL = 9
 KILL_SECONDS = 10.0
+KILL_ROUNDS = 40
+"""How often it is tried: while one process of the container dies another may freeze a third."""
 
 
 class Container:
@@ -229,8 +231,8 @@ class Container:
             self.init.signal(signal)
         except ProcessLookupError:
             raise self._not_running() from None
-        if signal == SIGKILL and self._frozen():
-            self.manager.thaw()
+        if signal == SIGKILL:
+            self._thaw_killed()
 
     def pause(self) -> None:
         """Freeze every process of the container; returns when all stand still.
@@ -569,14 +571,25 @@ class Container:
             init.signal(SIGKILL)
         except ProcessLookupError:
             return
+        self._thaw_killed()
+
+    def _thaw_killed(self) -> None:
+        """What is frozen on cgroup v1 does not end by SIGKILL, also where the container has frozen it itself."""
         if self._frozen():
             self.manager.thaw()
+        freezer = self._state.cgroup_paths.get("freezer")
+        if freezer and files.has_directories(freezer):
+            from pyocirun.cgroup.fs import thaw_below
+
+            thaw_below(freezer)
 
     def _kill_init(self, init: Process) -> None:
-        self._signal_init(init)
-        if not await_end(init, self._path, KILL_SECONDS):
-            text = f"container {self.id}: init (pid {init.pid}) does not end on SIGKILL"
-            raise StateError(text, id=self.id, hint="is it in an uninterruptible system call? see /proc/PID/stack")
+        for _ in range(KILL_ROUNDS):
+            self._signal_init(init)
+            if await_end(init, self._path, KILL_SECONDS / KILL_ROUNDS):
+                return
+        text = f"container {self.id}: init (pid {init.pid}) does not end on SIGKILL"
+        raise StateError(text, id=self.id, hint="is it in an uninterruptible system call? see /proc/PID/stack")
 
 
 def empty_and_destroy(manager: Manager) -> None:
