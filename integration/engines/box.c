@@ -1,6 +1,7 @@
 /* The image's only program: what the tests need of a userland, in one static file.
  *
  *   /box echo TEXT     /box warn TEXT (to stderr)     /box env NAME     /box exit STATUS
+ *   /box later TEXT    the same as echo, half a second later
  *   /box wait          until SIGTERM, which ends it with status 3
  */
 #include <signal.h>
@@ -21,7 +22,10 @@ int main(int argc, char **argv)
 
 	if (!strcmp(what, "echo"))
 		puts(argument);
-	else if (!strcmp(what, "warn"))
+	else if (!strcmp(what, "later")) {
+		usleep(500000);
+		puts(argument);
+	} else if (!strcmp(what, "warn"))
 		fprintf(stderr, "%s\n", argument);
 	else if (!strcmp(what, "env"))
 		puts(getenv(argument) ? getenv(argument) : "");

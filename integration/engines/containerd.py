@@ -111,7 +111,7 @@ class Containerd:
         left += [f"process {line}" for line in self._processes() if "containerd-shim" in line or "/box" in line]
         for directory in ("engine/state/io.containerd.runtime.v2.task/", "containerd/runc/"):
             left += [f"state {path}" for path in self._entries(f"/run/{directory}{NAMESPACE}") if path[:1] != "@"]
-        left += [f"mount {line}" for line in self._mounts() if NAMESPACE in line]
+        left += [f"mount {line}" for line in self.mounts() if NAMESPACE in line]
         return left + [f"cgroup {path}" for path in cgroups() if os.path.basename(path) != NAMESPACE]
 
     def tidy(self) -> None:
@@ -177,7 +177,17 @@ class Containerd:
         except FileNotFoundError:
             return []
 
-    def _mounts(self) -> list[str]:
+    def pids(self) -> list[int]:
+        """The first process and what runs below it, as numbered here."""
+        found, next = [], [self._pid]
+        while next:
+            pid = next.pop()
+            found.append(pid)
+            next += _children(pid)
+        return found
+
+    def mounts(self) -> list[str]:
+        """What the first process sees, as lines of proc_pid_mountinfo(5)."""
         with open(f"/proc/{self._pid}/mountinfo") as file:
             return file.read().splitlines()
 
@@ -185,6 +195,18 @@ class Containerd:
         """Command lines of all processes in the daemon's pid namespace; a zombie has an empty one."""
         script = "for p in /proc/[0-9]*; do tr '\\0' ' ' 2>/dev/null <$p/cmdline && echo; done"
         return subprocess.run([*self._enter(), "sh", "-c", script], capture_output=True, text=True).stdout.splitlines()
+
+
+def _children(pid: int) -> list[int]:
+    """Of all its threads; what ends meanwhile has none."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                found += [int(child) for child in file.read().split()]
+    except FileNotFoundError:
+        pass
+    return found
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:
