@@ -176,7 +176,7 @@ class Docker(DockerClient):
         left = [f"container {name}" for name in self.containers()]
         left += [f"process {line}" for line in self.machine.processes().values() if "containerd-shim" in line]
         left += [f"cgroup {path}" for path in cgroups() if os.path.basename(path) != NAME]
-        state = self.machine.path(f"{BASE}/exec/runtime-{OWN}/moby")
+        state = self.machine.path(f"{BASE}/exec/runtime-runc/moby")
         for name in os.listdir(state) if os.path.isdir(state) else []:
             left += [f"state {name}"] if not name.startswith("@") else []
         return left
