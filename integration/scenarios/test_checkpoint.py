@@ -81,9 +81,11 @@ def test_restored_init_is_the_callers_child(box: Box, runtime: Runtime) -> None:
     box.checkpoint().ok()
     box.restored()
 
+    pid = runtime.pid(box.id)
+
     (box.data / "stop").touch()
 
-    assert wait_for_orphan(runtime.pid(box.id)) == 7
+    assert wait_for_orphan(pid) == 7
 
 
 @requires("criu")
@@ -122,6 +124,33 @@ def test_a_paused_container_is_paused_after_it_with_leave_running(box: Box, runt
     before = box.count
     eventually(lambda: box.count > before, "it counts on")
     assert (box.bundle.path / "work/dump.log").exists()
+
+
+@requires("criu")
+def test_a_paused_container_comes_back(box: Box, runtime: Runtime) -> None:
+    box.run()
+    runtime("pause", box.id).ok()
+    box.checkpoint().ok()
+
+    box.restore("--detach").ok()
+
+    if runtime.status(box.id) == "paused":
+        runtime("resume", box.id).ok()
+    before = box.count
+    eventually(lambda: box.count > before, "it counts on")
+
+
+@requires("criu")
+def test_what_the_container_mounts_on_a_bind_is_its_own_again(box: Box, runtime: Runtime) -> None:
+    (box.data / "tmp").mkdir()
+    box.bundle.mount("/data/tmp", "tmpfs", options=("size=64k",))
+    box.bundle.process["args"][2] = f"echo kept >/data/tmp/file; {COUNT}"
+    box.run()
+    box.checkpoint().ok()
+
+    box.restored()
+
+    assert runtime.exec(box.id, "/bin/cat", "/data/tmp/file").ok().stdout == "kept\n"
 
 
 @requires("criu", "memtrack")
@@ -274,6 +303,28 @@ def test_a_user_namespace_comes_back(box: Box, runtime: Runtime) -> None:
     box.restored()
 
     assert Path(f"/proc/{runtime.pid(box.id)}/uid_map").read_text().split() == ["0", "200000", "65536"]
+
+
+@only("pyocirun")
+@requires("criu")
+def test_a_program_checkpoints_and_restores_and_gets_the_exit_status(box: Box) -> None:
+    from pyocirun import CriuOptions, Factory
+
+    box.run()
+    factory = Factory(str(box.runtime.root))
+    options = CriuOptions(image_path=str(box.images))
+    factory.load(box.id).checkpoint(options)
+    null = os.open(os.devnull, os.O_RDWR)
+
+    container = factory.restore(
+        box.id, str(box.images), str(box.bundle.path), options, stdin=null, stdout=null, stderr=null
+    )
+
+    os.close(null)
+    assert container.status == "running"
+    (box.data / "stop").touch()
+    assert container.wait(30) == 7
+    container.delete()
 
 
 # ---- mounts that are not what they were ----------------------------------------------------------

@@ -107,7 +107,7 @@ def _request(container: Container, spec: Spec, criu: Criu, options: CriuOptions,
         address, port = options.page_server
         values["page_server"] = [(1, address), (2, port)]
     if not options.pre_dump:
-        found = external.entries(spec, container.pid, container.manager.paths)
+        found = external.entries(spec, container.bundle, container.pid, container.manager.paths)
         values["ext_mnt"] = tuple(
             [(1, entry.point), (2, external.key(index))] for index, entry in enumerate(found) if entry.kind
         )

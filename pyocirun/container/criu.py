@@ -140,9 +140,11 @@ class Run:
         rootfs: str = "",
         readonly: bool = False,
     ) -> None:
+        self._cgroup2 = Cgroup2Mount.find()
         ours, theirs = native.socketpair()
         self._socket = ours
         self._program = criu.program
+        self._warn = criu.warn
         given = (("a socket", theirs), *passed)
         plan = plans.swrk(criu.program, tuple(what for what, _ in given), _environment(), rootfs, readonly=readonly)
         by_name = dict(given)
@@ -216,6 +218,18 @@ class Run:
             native.poll(self._launched.pidfd, timeout_ms=5000)
             kill(self._launched)
             self._launched = None
+            self._give_options_back()
+
+    def _give_options_back(self) -> None:
+        """criu mounts cgroup v2 for itself, without options, and the kernel then takes that for a wish of the host's.
+
+        nsdelegate keeps containers from the limits of their own cgroup.
+        """
+        try:
+            if self._cgroup2 is not None and Cgroup2Mount.find() != self._cgroup2:
+                self._cgroup2.remount()
+        except OSError as error:
+            self._warn(f"criu has changed the options of {self._cgroup2}, which cannot be undone: {error.strerror}")
 
     def _send(self, message: list[Field], kind: str) -> None:
         try:
@@ -235,6 +249,35 @@ class Run:
     def _ended(self, kind: str) -> Refused:
         text = f"criu failed: type {kind}: {self._program} ended without an answer"
         return Refused(text, text)
+
+
+class Cgroup2Mount(Record):
+    """Where the host has cgroup v2, and how: options of the mount and of the file system."""
+
+    point: str
+    options: tuple[str, ...]
+    data: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.point
+
+    @staticmethod
+    def find() -> Cgroup2Mount | None:
+        """The one of the host, None if there is none."""
+        with open("/proc/thread-self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                left, _, right = line.partition(" - cgroup2 ")
+                if right:
+                    about = left.split(" ")
+                    return Cgroup2Mount(about[4], tuple(about[5].split(",")), tuple(right.split()[-1].split(",")))
+        return None
+
+    def remount(self) -> None:
+        """Make it as it was. Raises OSError."""
+        from pyocirun.linux.mounts import MS_REMOUNT, parse_options
+
+        flags = parse_options(self.options).flags | MS_REMOUNT
+        native.mount("cgroup2", self.point, "cgroup2", flags, ",".join(self.data[1:]))
 
 
 class Refused(CriuError):

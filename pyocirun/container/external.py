@@ -75,15 +75,18 @@ def _plain(text: str) -> str:
     return first + "".join(chr(int(part[:3], 8)) + part[3:] for part in others)
 
 
-def entries(spec: Spec, pid: int, cgroup_paths: dict[str, str]) -> list[Entry]:
-    """All mounts of a container, by what is mounted where now. Raises CriuError for what cannot be told apart."""
+def entries(spec: Spec, bundle: str, pid: int, cgroup_paths: dict[str, str]) -> list[Entry]:
+    """All mounts of a container, by what is mounted where now. bundle: sources count from there.
+
+    Raises CriuError for what cannot be told apart.
+    """
     mounted = rows(pid)
     root = posix.open(f"/proc/{pid}/root", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
         binds = _configured(spec, mounted, root)
         # In a cgroup namespace the file system itself is mounted, which criu does.
         bound = cgroup_paths if spec.linux.namespace("cgroup") is None else {}
-        found = [_entry(row, mounted, binds, root, bound) for row in mounted]
+        found = [_entry(row, mounted, binds, bundle, root, bound) for row in mounted]
     finally:
         posix.close(root)
     _refuse_unspeakable(found)
@@ -126,16 +129,17 @@ def _mount_id(fd: int) -> int:
         return next(int(line[7:]) for line in file if line.startswith("mnt_id:"))
 
 
-def _entry(row: Row, mounted: list[Row], binds: dict[int, Mount], root: int, cgroup_paths: dict[str, str]) -> Entry:
+def _entry(
+    row: Row, mounted: list[Row], binds: dict[int, Mount], bundle: str, root: int, cgroup_paths: dict[str, str]
+) -> Entry:
     if row.point == "/":
         return Entry("/", readonly=row.readonly)
-    parents = {other.id: other for other in mounted}
-    bound = row
-    while bound.id not in binds and bound.parent in parents and bound.parent != bound.id:
-        bound = parents[bound.parent]
-    if bound.id in binds:
+    bound = _bind_around(row, mounted, binds)
+    if bound is not None:
+        mount = binds[bound.id]
         below = row.point[len(bound.point) :].strip("/")
-        return Entry(row.point, "mount", clean(binds[bound.id].destination), below, row.readonly)
+        if not below or _came_along(row, _top(mount, bundle), below):
+            return Entry(row.point, "mount", clean(mount.destination), below, row.readonly)
     if cgroup_paths and row.root != "/" and row.fstype in ("cgroup", "cgroup2"):
         return Entry(row.point, "cgroup", _controller(row, cgroup_paths), readonly=row.readonly)
     own = [other.device for other in mounted if other.root == "/" and other.point != "/" and other.id not in binds]
@@ -144,6 +148,25 @@ def _entry(row: Row, mounted: list[Row], binds: dict[int, Mount], root: int, cgr
         if device is not None:
             return Entry(row.point, "device", device, readonly=row.readonly)
     return Entry(row.point, readonly=row.readonly)
+
+
+def _bind_around(row: Row, mounted: list[Row], binds: dict[int, Mount]) -> Row | None:
+    """The bind of the configuration that a mount is, or lies in."""
+    known = {other.id: other for other in mounted}
+    while row.id not in binds:
+        if row.parent not in known or row.parent == row.id:
+            return None
+        row = known[row.parent]
+    return row
+
+
+def _came_along(row: Row, top: str, below: str) -> bool:
+    """Whether the host has the same below the source of a bind; else the container has mounted it there."""
+    try:
+        about = posix.stat(f"{top}/{below}", follow_symlinks=False)
+    except OSError:
+        return False
+    return f"{posix.major(about.st_dev)}:{posix.minor(about.st_dev)}" == row.device
 
 
 def _controller(row: Row, cgroup_paths: dict[str, str]) -> str:
@@ -232,9 +255,13 @@ def sources(found: list[Entry], spec: Spec, bundle: str, cgroup_paths: dict[str,
     return told
 
 
-def _source(mount: Mount, entry: Entry, bundle: str) -> str:
+def _top(mount: Mount, bundle: str) -> str:
     source = mount.source or ""
-    top = files.real(source if source.startswith("/") else f"{bundle}/{source}")
+    return files.real(source if source.startswith("/") else f"{bundle}/{source}")
+
+
+def _source(mount: Mount, entry: Entry, bundle: str) -> str:
+    top = _top(mount, bundle)
     if not entry.below:
         return top
     fd = posix.open(top, posix.O_PATH | posix.O_CLOEXEC)
