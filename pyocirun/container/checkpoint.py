@@ -42,7 +42,8 @@ def dump(container: Container, options: CriuOptions) -> None:
         raise StateError(text, id=container.id, status=status, hint="it has to run, or to be paused")
     spec = container.spec()
     refuse_unrestorable(spec)
-    _check_parent(options)
+    if options.parent_path.startswith("/"):
+        raise UsageError("--parent-path must be relative", hint="it counts from the path of the images")
     _check_status_fd(options)
     criu = Criu(container.criu, container._warn)
     criu.require(30000, "a checkpoint")
@@ -54,6 +55,7 @@ def dump(container: Container, options: CriuOptions) -> None:
     images = open_directory(options.image_path, make=0o711 if spec.linux.namespace("user") else 0o700)
     work = -1
     try:
+        _check_parent(options, images)
         work = open_directory(options.work_path, make=0o700) if options.work_path else -1
         request = _request(container, spec, criu, options, images, work)
         _run(container, criu, options, request)
@@ -63,14 +65,17 @@ def dump(container: Container, options: CriuOptions) -> None:
                 posix.close(fd)
 
 
-def _check_parent(options: CriuOptions) -> None:
+def _check_parent(options: CriuOptions, images: int) -> None:
+    """It counts from the directory of the images, which is there by now."""
     parent = options.parent_path
     if not parent:
         return
-    if parent.startswith("/"):
-        raise UsageError("--parent-path must be relative", hint="it counts from the path of the images")
-    path = f"{options.image_path}/{parent}"
-    if not files.is_directory(path):
+    try:
+        found = posix.stat(parent, dir_fd=images).st_mode & files.S_IFMT == files.S_IFDIR
+    except OSError:
+        found = False
+    if not found:
+        path = f"{options.image_path}/{parent}"
         raise UsageError(f"invalid --parent-path: {path}: no such directory", path=path)
 
 
