@@ -13,6 +13,7 @@
  * other. A message is one struct, never split: it is smaller than PIPE_BUF.
  */
 
+#include <asm/signal.h>
 #include <linux/socket.h>
 
 #include "run.h"
@@ -22,6 +23,8 @@
 #define NO_SIGNAL 0x4000
 #define CLOSE_ON_EXEC 0x40000000
 #define MAX_FDS_A_MESSAGE 250
+#define SIGNALLED 128             /* and the signal: the exit status that shells give */
+#define RESTORER_GIVEN 0x04000000 /* SA_RESTORER */
 
 /* Behind a seccomp filter that lets nothing end in peace, a signal ends it. */
 void leave(int status)
@@ -145,6 +148,29 @@ int receive_go(struct run *r)
 	return at(r, STEP_PROTOCOL, take_fds(r, &message, &control.header));
 }
 
+static void end_by_signal(int number)
+{
+	leave(SIGNALLED + number);
+}
+
+/*
+ * To the init of a pid namespace only signals come that it handles: without this, one that asks a created container to
+ * end would be lost. execve(2) takes the handlers away.
+ */
+static void heed_signals(void)
+{
+	static const int asking[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM };
+	struct {
+		void (*handler)(int number);
+		unsigned long flags;
+		void (*restorer)(int number); /* x86-64 wants one; nobody returns to it */
+		unsigned long mask;
+	} action = { end_by_signal, RESTORER_GIVEN, end_by_signal, 0 };
+
+	for (size_t i = 0; i < sizeof(asking) / sizeof(*asking); i++)
+		sys4(__NR_rt_sigaction, asking[i], &action, NULL, sizeof(action.mask));
+}
+
 /*
  * The container is created: the parent may go. nsexec holds both FIFOs open for reading and writing, so it neither
  * sees an end of file when a starter comes and goes, nor a SIGPIPE; whoever opens the gate for writing gets ENXIO once
@@ -166,6 +192,7 @@ int wait_at_gate(struct run *r)
 		    r->slots[i] != r->state_fd && r->slots[i] != r->agent &&
 		    r->slots[i] != r->agent_state && !serves_later_hook(r, i))
 			sys1(__NR_close, r->slots[i]);
+	heed_signals();
 	if (send_at(r, 0, -1))
 		return -EPIPE;
 	sys1(__NR_close, r->socket);

@@ -50,6 +50,22 @@ def test_the_default_is_sigterm(runtime: Runtime, bundle: Bundle) -> None:
     eventually(lambda: output.read_text() == "ready\n15\n", "SIGTERM arrives")
 
 
+@pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "QUIT"])
+@pytest.mark.parametrize("own_pids", [True, False])
+def test_a_created_container_ends_by_a_signal_that_asks_it_to(
+    runtime: Runtime, bundle: Bundle, name: str, own_pids: bool
+) -> None:
+    if not own_pids:
+        bundle.without_namespace("pid")
+    id = runtime.created(bundle)
+    pid = runtime.pid(id)
+
+    runtime.kill(id, name).ok()
+    wait_for_orphan(pid)
+
+    assert runtime.status(id) == "stopped"
+
+
 @pytest.mark.parametrize("name", ["FROB", "SIGFROB", "-1x", "1.5"])
 def test_an_unknown_signal_is_refused(runtime: Runtime, bundle: Bundle, name: str) -> None:
     id = runtime.running(bundle)
