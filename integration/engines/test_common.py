@@ -16,7 +16,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from integration.engines import cri, docker, podman
+from integration.engines import cri, ctr, docker, podman
 from integration.engines.engine import DEFAULT, Engine, Wish, runtime_path
 from integration.engines.machine import NEEDED, eventually
 
@@ -33,6 +33,7 @@ FORBID_MKDIR = {
 ENGINES: dict[str, tuple[Callable[[str], Engine], tuple[str, ...]]] = {
     "docker": (docker.Docker, docker.TOOLS),
     "docker, remapped": (docker.remapped, docker.TOOLS),
+    "ctr": (ctr.Ctr, ctr.TOOLS),
     "CRI": (cri.Cri, cri.TOOLS),
     "podman": (podman.Podman, podman.TOOLS),
     "podman, rootless": (podman.rootless, podman.TOOLS),
@@ -195,6 +196,7 @@ def test_the_exit_code_of_a_killed_process(engine: Engine) -> None:
     assert engine.wait(container) == 137
 
 
+@asks("stop")
 def test_stop_asks_first(engine: Engine) -> None:
     container = ready(engine, TRAP)
 
@@ -203,6 +205,7 @@ def test_stop_asks_first(engine: Engine) -> None:
     assert engine.exit_code(container) == 3
 
 
+@asks("stop")
 def test_stop_kills_what_does_not_listen(engine: Engine) -> None:
     container = ready(engine, DEAF)
 
@@ -274,12 +277,14 @@ def test_a_read_only_root(engine: Engine) -> None:
     assert "Read-only file system" in ended.stderr
 
 
+@asks("user")
 def test_a_user_and_a_group(engine: Engine) -> None:
     ended = engine.run("sh", "-c", "id -u; id -g; touch /file || echo no", wish=Wish(user="1000:1000"))
 
     assert ended.stdout == "1000\n1000\nno\n"
 
 
+@asks("capabilities")
 def test_capabilities(engine: Engine) -> None:
     script = "grep -E 'Cap(Prm|Eff|Bnd)' /proc/self/status"
 

@@ -1,0 +1,140 @@
+"""A containerd of one's own, driven by its own client ctr, for the common scenarios. test_containerd.py has more."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+
+from integration.engines.engine import DEFAULT, Engine, Wish, finish
+from integration.engines.image import archive, compile_box, rootfs
+from integration.engines.machine import BASE, NAME, Ended, Machine, cgroups
+
+TOOLS = ("containerd", "ctr", "containerd-shim-runc-v2", "busybox", "cc")
+IMAGE = "example.test/box:latest"
+SOCKET = f"{BASE}/containerd.sock"
+STATUS = {"RUNNING": "running", "PAUSED": "paused", "STOPPED": "exited"}
+CONFIG = f"""
+version = 2
+root = "{BASE}/root"
+state = "{BASE}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
+[grpc]
+  address = "{SOCKET}"
+"""
+
+
+class Ctr(Engine):
+    """containerd by ctr; `runtime` is an option of every run."""
+
+    name = "ctr"
+    codes = False
+    lacks = {
+        "capabilities": "ctr 1.6 cannot drop all",
+        "processes": "ctr has no option for it",
+        "restart": "ctr leaves that to containerd, which looks every ten seconds",
+        "stop": "ctr only kills",
+        "update": "ctr cannot",
+        "user": "ctr 1.6 has no option for it",
+    }
+
+    def __init__(self, runtime: str) -> None:
+        self.runtime = runtime
+        self.machine = Machine(["containerd", "--config", f"{BASE}/config.toml"], {f"{BASE}/config.toml": CONFIG})
+        self._numbers = itertools.count(1)
+        self._codes: dict[str, int] = {}
+        self._logs: dict[str, str] = {}
+        try:
+            self.machine.wait_for(lambda: self("version").status == 0, "containerd answers")
+            image = archive(rootfs(compile_box(self.machine.scratch)), IMAGE)
+            self("images", "import", "--snapshotter", "native", "-", stdin=image).ok()
+        except BaseException:
+            self.close()
+            raise
+
+    def command(self) -> list[str]:
+        return ["ctr", "--address", SOCKET, "--namespace", NAME]
+
+    def __call__(self, *arguments: str, stdin: bytes = b"") -> Ended:
+        return self.machine(*self.command(), *arguments, stdin=stdin)
+
+    def _run(self, *args: str, options: tuple[str, ...], wish: Wish = DEFAULT) -> tuple[str, list[str]]:
+        """The id of a container, and the arguments that run it."""
+        name = f"container-{next(self._numbers)}"
+        line = ["run", "--runc-binary", self.runtime, "--snapshotter", "native", "--seccomp", *options]
+        line += ["--mount", "type=cgroup,src=cgroup,dst=/sys/fs/cgroup,options=ro"]
+        line += ["--memory-limit", str(wish.memory)] if wish.memory else []
+        line += ["--read-only"] if wish.read_only else []
+        line += ["--tty"] if wish.terminal else []
+        line += [part for each in wish.environment for part in ("--env", each)]
+        if wish.seccomp:
+            line += ["--seccomp-profile", self.machine.write(f"{BASE}/profile.json", wish.seccomp)]
+        if wish.user_namespace:
+            line += ["--uidmap", "0:1000000:65536", "--gidmap", "0:1000000:65536"]
+        return name, [*line, IMAGE, name, *args]
+
+    def run(self, *args: str, wish: Wish = DEFAULT) -> Ended:
+        _, line = self._run(*args, options=("--rm",), wish=wish)
+        return self.machine.in_terminal(*self.command(), *line) if wish.terminal else self(*line)
+
+    def begin(self, *args: str, wish: Wish = DEFAULT) -> str:
+        log = f"{BASE}/logs/{next(self._numbers)}"
+        self.machine.write(log, "")
+        name, line = self._run(*args, options=("--detach", "--log-uri", f"file://{log}"), wish=wish)
+        self(*line).ok()
+        self._logs[name] = log
+        return name
+
+    def exec(self, container: str, *args: str, terminal: bool = False) -> Ended:
+        line = ["task", "exec", "--exec-id", f"exec-{next(self._numbers)}"]
+        if terminal:
+            return self.machine.in_terminal(*self.command(), *line, "--tty", container, *args)
+        return self(*line, container, *args)
+
+    def status(self, container: str) -> str:
+        rows = [line.split() for line in self("task", "ls").ok().splitlines()[1:]]
+        return next((STATUS.get(row[-1], "") for row in rows if row[0] == container), "")
+
+    def exit_code(self, container: str) -> int:
+        """Told once, when the task is deleted."""
+        if container not in self._codes:
+            told = self("task", "delete", container).stderr
+            found = re.search(r"exit code (\d+)", told)
+            self._codes[container] = int(found[1]) if found else 0
+        return self._codes[container]
+
+    def output(self, container: str) -> str:
+        return self.machine("cat", self._logs[container]).ok()
+
+    def kill(self, container: str, signal: str) -> Ended:
+        return self("task", "kill", "--signal", signal, container)
+
+    def pause(self, container: str) -> Ended:
+        return self("task", "pause", container)
+
+    def resume(self, container: str) -> Ended:
+        return self("task", "resume", container)
+
+    def memory(self, container: str) -> tuple[int, int]:
+        usage = json.loads(self("task", "metrics", "--format", "json", container).ok())["memory"]["usage"]
+        return usage["usage"], usage["limit"]
+
+    def remove(self, container: str) -> Ended:
+        self("task", "delete", "--force", container)
+        return self("container", "delete", container)
+
+    def containers(self) -> list[str]:
+        return self("container", "ls", "--quiet").ok().split()
+
+    def run_at_once(self, commands: list[list[str]]) -> list[Ended]:
+        lines = [self._run(*command, options=("--rm",))[1] for command in commands]
+        return [finish(each) for each in [self.machine.begin(*self.command(), *line) for line in lines]]
+
+    def leftovers(self) -> list[str]:
+        left = [f"container {name}" for name in self.containers()]
+        left += [f"process {line}" for line in self.machine.processes().values() if "containerd-shim" in line]
+        left += [f"cgroup {path}" for path in cgroups() if os.path.basename(path) != NAME]
+        state = self.machine.path(f"/run/containerd/runc/{NAME}")
+        names = os.listdir(state) if os.path.isdir(state) else []
+        return left + [f"state {name}" for name in names if not name.startswith("@")]
