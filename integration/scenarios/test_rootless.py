@@ -339,6 +339,21 @@ def test_the_root_of_a_user_namespace_keeps_its_states_with_the_user(
     assert (home / nested.name).is_dir() == expected
 
 
+def test_the_namespaces_of_another_container_are_joined(user: Runtime, small: Bundle) -> None:
+    first = user.running(small)
+    pid = user.pid(first)
+    types = {"user": "user", "ipc": "ipc", "uts": "uts"}
+    small.without_namespace(*types)
+    for type, file in types.items():
+        small.with_namespace(type, f"/proc/{pid}/ns/{file}")
+    del small.linux["uidMappings"], small.linux["gidMappings"]
+
+    second = user.running(small)
+
+    assert all(namespace(kind, user.pid(second)) == namespace(kind, pid) for kind in types.values())
+    assert user.exec(second, "report").report["uid"] == 0
+
+
 @requires("busybox")
 def test_a_network_namespace_of_a_surrounding_user_namespace_is_joined(
     runtime: Runtime, place: Path, bundle: Bundle

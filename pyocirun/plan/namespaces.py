@@ -96,6 +96,10 @@ def _two(spec: Spec, host: Host, stages: Stages) -> list[ops.Op]:
     elif host.euid == 0:
         early = [replace(join, attempt=True) for join in joins if join.type != "user"]
         plan = [*closed, *early, *_unshared(spec, host, stages), *joins, _become_root(spec, host)]
+    elif any(join.type == "user" for join in joins):
+        # The first join gives power over the others, and over the ids.
+        user, *others = joins
+        plan = [*closed, user, _become_root(spec, host), *_unshared(spec, host, stages), *others]
     else:
         plan = [*_unshared(spec, host, stages), _become_root(spec, host), *closed, *joins]
     return [*plan, ops.Fork(stages.second or 0)]

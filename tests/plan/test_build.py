@@ -468,6 +468,15 @@ def test_namespaces_of_others_are_joined_after_the_user_namespace_without_privil
     assert where(plan, BecomeRoot) < where(plan, Undumpable) < where(plan, JoinNamespace)
 
 
+def test_user_takes_the_ids_of_a_user_namespace_once_it_has_been_joined() -> None:
+    user, ipc = Namespace("user", "/u"), Namespace("ipc", "/i")
+
+    plan = build(minimal_spec(namespaces=("mount", ipc, user)), HOST_USER)
+
+    joined, other = JoinNamespace("user", "/u"), JoinNamespace("ipc", "/i")
+    assert where(plan, Undumpable) < where(plan, joined) < where(plan, BecomeRoot) < where(plan, other)
+
+
 def test_root_of_a_user_namespace_joins_what_it_may_first_and_the_rest_afterwards() -> None:
     namespaces = ("user", "mount", Namespace("network", "/run/ns/net"))
     early, late = JoinNamespace("network", "/run/ns/net", True), JoinNamespace("network", "/run/ns/net")
