@@ -61,7 +61,7 @@ vm-image:
 	integration/prepare.sh vm
 	$(BIN)/python -m integration.vm build
 
-# Those scenarios that are about cgroup v2, as a part of `make test`.
+# The scenarios with the mark vm, about cgroup v2, systemd and criu, as a part of `make test`.
 vm: build
 	$(BIN)/python -m integration.vm test --timeout 720 -- -m vm integration/scenarios
 

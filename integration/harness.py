@@ -132,7 +132,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "memtrack": lambda: _has_working_criu() and _run("criu", "check", "--feature", "mem_dirty_track") == 0,
 }
 
-NATURE = ("cgroup1", "cgroup2")
+NATURE = ("cgroup1", "cgroup2", "systemd", "criu", "memtrack")
 """Needs that no installation can meet: `make test` runs what they are about on another machine, the virtual one."""
 
 _T = TypeVar("_T")

@@ -22,7 +22,7 @@ from integration.harness import (
     wait_for_orphan,
 )
 
-pytestmark = [requires("cgroup2"), pytest.mark.vm]
+pytestmark = [requires("cgroup2")]
 
 TOP = Path("/sys/fs/cgroup")
 KMSG = {"path": "/dev/mine", "type": "c", "major": 1, "minor": 11}
@@ -40,6 +40,7 @@ def _value(runtime: Runtime, id: str, file: str) -> str:
 # ---- placement -----------------------------------------------------------------------------------
 
 
+@pytest.mark.vm
 @pytest.mark.parametrize("limits", [{}, {"memory": {"limit": 64 << 20}}])
 @pytest.mark.parametrize("with_namespace", [False, True])
 def test_a_container_is_alone_in_its_cgroup(
@@ -56,6 +57,7 @@ def test_a_container_is_alone_in_its_cgroup(
     assert (path / "cgroup.procs").read_text().split() == [str(runtime.pid(id))]
 
 
+@pytest.mark.vm
 def test_a_relative_path_is_beside_the_callers_own(runtime: Runtime, bundle: Bundle) -> None:
     id = runtime.created(bundle)
 
@@ -74,6 +76,7 @@ def test_an_absolute_path_begins_at_the_top(runtime: Runtime, bundle: Bundle) ->
     os.rmdir(TOP / f"{id}-parent")
 
 
+@pytest.mark.vm
 def test_all_controllers_are_passed_down(runtime: Runtime, bundle: Bundle) -> None:
     id = runtime.created(bundle)
 
@@ -134,6 +137,7 @@ def test_a_cgroup_below_a_threaded_one_is_refused_with_the_reason(runtime: Runti
     top.rmdir()
 
 
+@pytest.mark.vm
 def test_exec_is_in_the_containers_cgroup(runtime: Runtime, bundle: Bundle) -> None:
     id = runtime.running(bundle)
 
@@ -169,6 +173,7 @@ def test_exec_goes_where_it_is_told(runtime: Runtime, bundle: Bundle) -> None:
 # ---- limits --------------------------------------------------------------------------------------
 
 
+@pytest.mark.vm
 @pytest.mark.parametrize(
     ("resources", "expected"),
     [
@@ -251,6 +256,7 @@ def test_a_pids_limit_of_0_leaves_room_for_init_alone(runtime: Runtime, bundle: 
     assert runtime.run(bundle.args("fork", "2", "exit")).stdout.split()[0] == "0"
 
 
+@pytest.mark.vm
 def test_the_memory_limit_kills(runtime: Runtime, bundle: Bundle) -> None:
     bundle.linux["resources"]["memory"] = {"limit": 16 << 20, "swap": 16 << 20}
 
@@ -303,6 +309,7 @@ def _allow(bundle: Bundle, access: str) -> None:
     bundle.linux["resources"]["devices"].append(rule)
 
 
+@pytest.mark.vm
 def test_a_device_without_a_rule_is_denied_but_may_be_made(runtime: Runtime, device: Bundle) -> None:
     id = runtime.running(device)
 
@@ -326,6 +333,7 @@ def test_all_devices_may_be_allowed(runtime: Runtime, device: Bundle) -> None:
     assert runtime.run(device.args("open", "r", "/dev/mine")).stdout == "ok\n"
 
 
+@pytest.mark.vm
 @only("pyocirun")
 def test_device_rules_are_replaced_and_never_doubled(runtime: Runtime, device: Bundle) -> None:
     from pyocirun import Factory, native
@@ -350,6 +358,7 @@ def test_device_rules_are_replaced_and_never_doubled(runtime: Runtime, device: B
 # ---- life ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.vm
 def test_delete_removes_cgroups_below(runtime: Runtime, bundle: Bundle) -> None:
     id = runtime.created(bundle)
     (_cgroup(runtime, id) / "a/b").mkdir(parents=True)
@@ -383,6 +392,7 @@ def _sleep() -> int:
     os._exit(0)
 
 
+@pytest.mark.vm
 def test_sigkill_without_a_pid_namespace_leaves_no_survivor(runtime: Runtime, bundle: Bundle) -> None:
     bundle.without_namespace("pid")
     id = runtime.running(bundle, "fork", "3", "stay")
@@ -406,6 +416,7 @@ def test_a_paused_container_is_killed_all_the_same(runtime: Runtime, bundle: Bun
     assert runtime.status(id) == "stopped"
 
 
+@pytest.mark.vm
 def test_pause_and_resume(runtime: Runtime, bundle: Bundle) -> None:
     id = runtime.running(bundle)
 
@@ -455,6 +466,7 @@ def test_a_cgroup_mount_shows_the_cgroup_of_the_container(runtime: Runtime, bund
     assert runtime.run(bundle.args("mkdir", "/sys/fs/cgroup/below")).stdout == "EROFS\n"
 
 
+@pytest.mark.vm
 def test_root_of_a_user_namespace_may_use_its_own_cgroup(runtime: Runtime, bundle: Bundle) -> None:
     bundle.map_users(100000)
     bundle.with_namespace("cgroup")

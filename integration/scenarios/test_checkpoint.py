@@ -12,7 +12,7 @@ import pytest
 from integration.harness import Bundle, Result, Runtime, cgroup_of, eventually, only, requires, wait_for_orphan
 from integration.terminal import Receiver
 
-pytestmark = [requires("root", "busybox"), pytest.mark.vm]
+pytestmark = [requires("root", "busybox")]
 
 COUNT = "i=0; while [ ! -e /data/stop ]; do i=$((i+1)); echo $i >/data/n; sleep 0.1; done; exit 7"
 
@@ -60,6 +60,7 @@ def box(runtime: Runtime, bundle: Bundle) -> Box:
     return Box(runtime, bundle)
 
 
+@pytest.mark.vm
 @requires("criu")
 def test_a_counter_goes_on_where_it_was(box: Box, runtime: Runtime) -> None:
     box.run()
@@ -330,6 +331,7 @@ def test_a_program_checkpoints_and_restores_and_gets_the_exit_status(box: Box) -
 # ---- mounts that are not what they were ----------------------------------------------------------
 
 
+@pytest.mark.vm
 @requires("criu")
 def test_a_destination_that_has_become_a_link_is_refused(box: Box, runtime: Runtime) -> None:
     secret = box.bundle.path / "secret"

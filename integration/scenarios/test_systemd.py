@@ -26,7 +26,7 @@ from integration.harness import (
     runtime_command,
 )
 
-pytestmark = [requires("systemd", "cgroup2"), pytest.mark.vm]
+pytestmark = [requires("systemd", "cgroup2")]
 
 TOP = Path("/sys/fs/cgroup")
 USER = "tester"
@@ -74,6 +74,7 @@ def created(runtime: Runtime, bundle: Bundle) -> tuple[str, str, Path]:
 # ---- where ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.vm
 def test_without_a_path_the_unit_is_in_system_slice(systemd: Runtime, bundle: Bundle) -> None:
     id = systemd.created(bundle)
 
@@ -111,6 +112,7 @@ def test_a_slice_can_be_the_unit(systemd: Runtime, bundle: Bundle) -> None:
     assert not (TOP / f"{name}.slice").exists()
 
 
+@pytest.mark.vm
 @pytest.mark.parametrize("with_namespace", [False, True])
 @pytest.mark.parametrize("limits", [{}, {"memory": {"limit": 64 << 20}, "pids": {"limit": 50}}])
 def test_a_container_is_alone_in_its_scope(
@@ -150,6 +152,7 @@ def test_the_unit_is_delegated_and_has_no_dependencies(systemd: Runtime, bundle:
     }
 
 
+@pytest.mark.vm
 def test_limits_are_properties_and_stand_in_the_files(systemd: Runtime, bundle: Bundle) -> None:
     bundle.linux["resources"] |= {
         "memory": {"limit": 64 << 20, "swap": 96 << 20, "reservation": 32 << 20},
@@ -306,6 +309,7 @@ def test_a_delegated_cgroup_is_below_the_namespaces_root(systemd: Runtime, bundl
 # ---- later ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.vm
 def test_update_changes_unit_and_files(systemd: Runtime, bundle: Bundle) -> None:
     bundle.linux["resources"]["memory"] = {"limit": 64 << 20}
     id, unit, cgroup = created(systemd, bundle)
@@ -332,6 +336,7 @@ def test_an_update_that_fails_leaves_unit_and_files_as_they_were(systemd: Runtim
     assert (cgroup / "pids.max").read_text().strip() == "50"
 
 
+@pytest.mark.vm
 def test_exec_is_in_the_scope(systemd: Runtime, bundle: Bundle) -> None:
     id, _, cgroup = created(systemd, bundle.args("sleep", "60"))
     systemd.start(id).ok()
@@ -355,6 +360,7 @@ def test_pause_and_resume(systemd: Runtime, bundle: Bundle) -> None:
 # ---- the end -------------------------------------------------------------------------------------
 
 
+@pytest.mark.vm
 def test_delete_leaves_no_unit(systemd: Runtime, bundle: Bundle) -> None:
     id, unit, cgroup = created(systemd, bundle.args("sleep", "60"))
     systemd.start(id).ok()
@@ -385,6 +391,7 @@ def test_one_that_was_killed_for_lack_of_memory_leaves_no_unit(systemd: Runtime,
     eventually(lambda: not is_loaded(unit), "the unit is gone")
 
 
+@pytest.mark.vm
 @only("pyocirun")
 def test_what_a_create_that_was_killed_has_made_is_deleted(systemd: Runtime, bundle: Bundle) -> None:
     bundle.hook("createRuntime", "/bin/sleep", "60")
@@ -507,6 +514,7 @@ def small(bundle: Bundle, user: Runtime) -> Bundle:
     return bundle
 
 
+@pytest.mark.vm
 def test_a_users_unit_is_limited(user: Runtime, small: Bundle) -> None:
     id = user.created(small.args("sleep", "60"))
     user.start(id).ok()
