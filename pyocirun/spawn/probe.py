@@ -17,6 +17,9 @@ OLDEST_KERNEL = (5, 12)
 RESCTRL = "/sys/fs/resctrl"
 NAMED = "name=systemd"
 
+_last: tuple[tuple[bytes, bytes, bytes, int, int], Host] | None = None
+"""What was read of the machine the last time, and the Host that it gave: what reads the same is not parsed again."""
+
 
 def probe(*, whole: bool = True, security: bool = True, rdt: bool = True) -> Host:
     """The host as the calling thread sees it now. Raises Error on a kernel that is too old.
@@ -24,16 +27,28 @@ def probe(*, whole: bool = True, security: bool = True, rdt: bool = True) -> Hos
     whole: with the namespaces and all mountpoints, which few plans need; without, they are empty.
     security: with the security modules that take labels.  rdt: with the place of the resctrl file system.
     """
+    global _last
+    seen = _read_bytes("/proc/self/mountinfo"), _read_bytes("/proc/self/cgroup"), _read_bytes("/proc/self/uid_map")
+    key = (*seen, posix.geteuid(), posix.getegid())
+    if _last is not None and _last[0] == key and not (whole or security or rdt):
+        return _last[1]
+    host = _host(*map(_text, seen), whole=whole, security=security, rdt=rdt)
+    if not (whole or security or rdt or host.in_userns):
+        _last = key, host
+    return host
+
+
+def _host(mountinfo: str, cgroup: str, uid_map: str, *, whole: bool, security: bool, rdt: bool) -> Host:
     kernel = kernel_version(posix.uname().release)
     if kernel < OLDEST_KERNEL:
         raise Error(
             f"Linux {kernel[0]}.{kernel[1]} is too old: pyocirun needs {OLDEST_KERNEL[0]}.{OLDEST_KERNEL[1]} or newer"
         )
-    lines = _read("/proc/self/mountinfo").splitlines()
+    lines = mountinfo.splitlines()
     mounts = [_mount(line) for line in lines if whole or " - cgroup" in line or (rdt and " - resctrl" in line)]
-    own = own_cgroups(_read("/proc/self/cgroup"))
+    own = own_cgroups(cgroup)
     unified = next(iter(_unified(mounts, own)), None)
-    in_userns = _read("/proc/self/uid_map").split() != ["0", "0", "4294967295"]
+    in_userns = uid_map.split() != ["0", "0", "4294967295"]
     return Host(
         euid=posix.geteuid(),
         egid=posix.getegid(),
@@ -110,6 +125,14 @@ def kernel_version(release: str) -> tuple[int, int]:
 
 
 def _read(path: str) -> str:
+    return _text(_read_bytes(path))
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _read_bytes(path: str) -> bytes:
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         parts = []
@@ -117,7 +140,7 @@ def _read(path: str) -> str:
             parts.append(part)
     finally:
         posix.close(fd)
-    return b"".join(parts).decode("utf-8", "surrogateescape")
+    return b"".join(parts)
 
 
 def _mount(line: str) -> tuple[str, str, str, str]:
