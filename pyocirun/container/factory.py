@@ -72,6 +72,7 @@ class Factory:
         self.debug = debug
         self.trace = trace
         self._prepared = False
+        self._bases: tuple[Host, tuple[tuple[str, str], ...]] | None = None
 
     def create(
         self,
@@ -390,11 +391,18 @@ class Factory:
 
             unit, directories = place(spec.linux.cgroups_path, id, spec.annotations, host)
             return tuple(directories.items()), unit
+        bases = self._bases
+        if bases is not None and bases[0] is host and not spec.linux.cgroups_path:
+            return tuple([(controller, base + id) for controller, base in bases[1]]), None
         from pyocirun.cgroup.manager import select
         from pyocirun.cgroup.path import cgroup_paths
 
         paths = cgroup_paths(spec.linux.cgroups_path, id, host)
-        return tuple(select(host, self.cgroup_manager, paths, lenient=self.is_rootless(host)).paths.items()), None
+        chosen = select(host, self.cgroup_manager, paths, lenient=self.is_rootless(host)).paths.items()
+        if not spec.linux.cgroups_path and all(path.endswith(f"/{id}") for _, path in chosen):
+            # The next container of this host, by the same manager, differs in the last name alone.
+            self._bases = host, tuple([(controller, path[: -len(id)]) for controller, path in chosen])
+        return tuple(chosen), None
 
     def is_rootless(self, host: Host) -> bool:
         """Whether cgroups that may not be made are passed over."""
