@@ -48,7 +48,9 @@ class Container:
         warn: Callable[[str], None],
         functions: dict[str, tuple[Function, ...]] | None = None,
         debug: Callable[[str], None] | None = None,
+        saved: bytes = b"",
     ) -> None:
+        self._saved = saved  # state.json as it was seen last: what is still the same is not parsed again
         self._functions = functions or {}
         self._root = root
         self._state = state
@@ -408,13 +410,13 @@ class Container:
         directory = states.open_directory(self._root, self.id)
         assert directory is not None
         try:
-            now = states.load(self._root, self.id)
+            saved = states.read(directory.fd, self._root, self.id)
+            if saved != self._saved and states.parse(saved, self.id).created != self.created:
+                raise states.not_exist(self.id)
         except BaseException:
             directory.close()
             raise
-        if now.created != self.created:
-            directory.close()
-            raise states.not_exist(self.id)
+        self._saved = saved
         return directory
 
     def _being_created(self) -> bool:

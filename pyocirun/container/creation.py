@@ -73,6 +73,8 @@ class Creation:
         self.handover: Handover | None = None
         self.covered = -1
         self.mover: Mover | None = None
+        self.before = self.prepared = state
+        self.saved = b""
 
     def run(self, config: bytes, stdio: tuple[int, int, int]) -> Container:
         """Carry the plan out up to the gate. Raises Error, and leaves nothing behind then."""
@@ -83,7 +85,8 @@ class Creation:
             # First the look at whose cgroup it is, then the state that names it: what is deleted by it is ours.
             self._select_cgroup()
             self.directory.save(self.state)
-            states.write_file(self.directory.fd, states.CONFIG, config)
+            if self.spec.hooks is not None:  # delete runs its poststop hooks, wherever we may be killed
+                states.write_file(self.directory.fd, states.CONFIG, config)
             if self.notify:
                 from pyocirun.container.notify import make_directory
 
@@ -91,7 +94,7 @@ class Creation:
             self._before_clone()
             for name in (states.GATE, states.REPORT):
                 posix.mkfifo(name, 0o600, dir_fd=self.directory.fd)
-            launched = self._launch(encoded, self.handover.stdio(stdio) if self.handover else stdio)
+            launched = self._launch(encoded, self.handover.stdio(stdio) if self.handover else stdio, config)
             launched.close()
             master = self.handover.taken() if self.handover else -1
         except BaseException:
@@ -104,7 +107,8 @@ class Creation:
                 self.mover.close()
         init = Process(launched.pid, launched.pidfd, master)
         adopt(self.directory.path, init)
-        return Container(self.factory.root, self.state, init, self.factory.warn, self.functions, self.factory.debug)
+        factory = self.factory
+        return Container(factory.root, self.state, init, factory.warn, self.functions, factory.debug, self.saved)
 
     def _encode(self) -> Encoded:
         planned = self.plan
@@ -126,11 +130,12 @@ class Creation:
 
             self.handover = Handover(terminal, *self.sockets, "standard")
 
-    def _launch(self, encoded: Encoded, stdio: tuple[int, int, int]) -> Launched:
+    def _launch(self, encoded: Encoded, stdio: tuple[int, int, int], config: bytes) -> Launched:
         stamps = self._make_stamps()
         self.factory.step("nsexec sets the container up")
         try:
             self.launched = launch(self.plan, encoded, self._open_slot, stdio, stamps, places=(self.factory.root,))
+            self._prepare(config, self.launched)
             drive(self.plan, self.launched, self._effects(), self._answers(), self.factory.warn)
             return self.launched
         except OperationError as error:
@@ -139,6 +144,18 @@ class Creation:
             if stamps >= 0:
                 self._tell_times(stamps)
             self.factory.step("finish")
+
+    def _prepare(self, config: bytes, launched: Launched) -> None:
+        """What can be done while nsexec is at work: writing what is only read, or only holds, once it is created."""
+        if self.spec.hooks is None:
+            states.write_file(self.directory.fd, states.CONFIG, config)
+        self.before = self.state
+        self.prepared = self._state_with(launched)
+        self.saved = self.directory.prepare(self.prepared)
+
+    def _state_with(self, launched: Launched) -> states.State:
+        start = start_time(launched.pid)
+        return replace(self.state, init_process_pid=launched.pid, init_process_start=start)
 
     def _wants_stamps(self) -> bool:
         return self.factory.debug is not None or self.factory.trace is not None
@@ -404,9 +421,12 @@ class Creation:
     def _save_state(self, op: ops.SaveState, launched: Launched) -> None:
         if self.scope is not None:
             self.scope.release()
-        start = start_time(launched.pid)
-        self.state = replace(self.state, init_process_pid=launched.pid, init_process_start=start)
-        self.directory.save(self.state)
+        if self.prepared.init_process_pid == launched.pid and self.before is self.state:
+            self.state = self.prepared
+            self.directory.commit()
+            return
+        self.state = self._state_with(launched)  # it has forked, or something was found out meanwhile
+        self.saved = self.directory.save(self.state)
 
     def _state_for_hooks(self, status: str) -> Answer:
         from pyocirun.container.hooks import state_file

@@ -6,7 +6,7 @@ import posix
 
 from pyocirun import files, native
 from pyocirun.errors import ContainerNotExist, InvalidID, StateError
-from pyocirun.record import Record
+from pyocirun.record import Record, values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,10 +83,21 @@ class Directory:
             posix.close(self.fd)
             self.fd = -1
 
-    def save(self, state: State) -> None:
-        """Write state.json: a reader finds the old one or the new one, whole. Raises StateError."""
-        document = {field: getattr(state, field) for field in State._fields}
-        write_file(self.fd, STATE, to_json(document).encode("utf-8", "surrogateescape"))
+    def save(self, state: State) -> bytes:
+        """Write state.json: a reader finds the old one or the new one, whole. What was written comes back."""
+        data = self.prepare(state)
+        self.commit()
+        return data
+
+    def prepare(self, state: State) -> bytes:
+        """The first half of `save`: all but the moment from which on it holds."""
+        data = to_json(dict(zip(State._fields, values(state)))).encode("utf-8", "surrogateescape")
+        write_temporary(self.fd, STATE, data)
+        return data
+
+    def commit(self) -> None:
+        """The second half: what was prepared last takes the place of the old state."""
+        rename_temporary(self.fd, STATE)
 
     def remove(self) -> None:
         """Remove the directory with all its files, and what it has of NOTIFY."""
@@ -97,7 +108,18 @@ class Directory:
                 continue
         try:
             posix.rmdir(self.path)
-        except OSError:  # a write was cut short; listing takes a descriptor, which may be what is lacking
+        except OSError:  # a write was cut short
+            self._remove_rest()
+
+    def _remove_rest(self) -> None:
+        for name in (STATE, CONFIG):
+            try:
+                posix.unlink(_temporary(name), dir_fd=self.fd)
+            except FileNotFoundError:
+                continue
+        try:
+            posix.rmdir(self.path)
+        except OSError:  # listing takes a descriptor, which may be what is lacking
             for name in posix.listdir(self.fd):
                 if name == NOTIFY:
                     self._remove_notify()
@@ -193,23 +215,29 @@ def not_exist(id: str) -> ContainerNotExist:
 
 def load(root: str, id: str) -> State:
     """The saved state. Raises ContainerNotExist, or StateError for one that cannot be used."""
-    path = f"{root}/{id}/{STATE}"
     directory = _open(f"{root}/{id}", id)
+    try:
+        data = read(directory, root, id)
+    finally:
+        posix.close(directory)
+    return parse(data, id, f"{root}/{id}/{STATE}")
+
+
+def read(directory: int, root: str, id: str) -> bytes:
+    """The bytes of state.json in a container's directory. Raises ContainerNotExist, StateError."""
+    path = f"{root}/{id}/{STATE}"
     try:
         fd = posix.open(STATE, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK, dir_fd=directory)
     except FileNotFoundError:
         raise not_exist(id) from None
     except OSError as error:
         raise StateError(f"cannot open the state of container {id}: {error.strerror}", id=id, path=path) from None
-    finally:
-        posix.close(directory)
     try:
-        data = posix.read(fd, min(posix.fstat(fd).st_size, 1 << 24))
+        return posix.read(fd, min(posix.fstat(fd).st_size, 1 << 24))
     except OSError as error:
         raise StateError(f"cannot read the state of container {id}: {error.strerror}", id=id, path=path) from None
     finally:
         posix.close(fd)
-    return parse(data, id, path)
 
 
 def parse(data: bytes, id: str, path: str = "") -> State:
@@ -250,9 +278,14 @@ def _state(document: dict[str, Any]) -> State:
 
 def write_file(directory: int, name: str, data: bytes) -> None:
     """Write a file of mode 0600 and rename it into its place."""
-    temporary = f".{name}.{posix.getpid()}"
+    write_temporary(directory, name, data)
+    rename_temporary(directory, name)
+
+
+def write_temporary(directory: int, name: str, data: bytes) -> None:
+    """Write what is to be renamed to `name`: its own name is nobody else's, and goes with the directory."""
     fd = posix.open(
-        temporary,
+        _temporary(name),
         posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC | posix.O_NOFOLLOW,
         0o600,
         dir_fd=directory,
@@ -263,7 +296,15 @@ def write_file(directory: int, name: str, data: bytes) -> None:
             view = view[posix.write(fd, view) :]
     finally:
         posix.close(fd)
-    posix.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def rename_temporary(directory: int, name: str) -> None:
+    """What was written for `name` takes its place."""
+    posix.rename(_temporary(name), name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def _temporary(name: str) -> str:
+    return f".{name}.{posix.getpid()}"
 
 
 def to_json(value: object) -> str:
