@@ -22,13 +22,19 @@ void *memset(void *to, int value, size_t length);
 void *memcpy(void *to, const void *from, size_t length);
 _Noreturn void start(const long *stack);
 
-/* The compiler may call these two. */
+/* The compiler may call these two. The first clears 28 KiB at the start of each run. */
 void *memset(void *to, int value, size_t length)
 {
+#if defined(__x86_64__)
+	void *t = to;
+
+	__asm__ volatile("rep stosb" : "+D"(t), "+c"(length) : "a"(value) : "memory");
+#else
 	volatile unsigned char *t = to;
 
 	for (size_t i = 0; i < length; i++)
 		t[i] = (unsigned char)value;
+#endif
 	return to;
 }
 

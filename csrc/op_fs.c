@@ -119,6 +119,19 @@ static int expand_link(char *path, int parent, const char *name, char *rest, cha
 	return text[0] == '/';
 }
 
+/* Mostly only the last component of `path` is missing. Returns whether that was so, and it is there now. */
+static int make_last(struct run *r, char *path, uint64_t resolve, int file)
+{
+	size_t length = parent_length(path, text_length(path));
+	char kept = path[length];
+	auto_fd parent = -1;
+
+	path[length] = 0;
+	parent = open_in_root(r, *path ? path : "/", O_PATH | O_DIRECTORY, resolve);
+	path[length] = kept;
+	return parent >= 0 && !make_component(parent, last_component(path), file);
+}
+
 /*
  * Opens what `path` names beneath the root, and makes what is missing of it: directories, root-owned, mode 0755, and
  * at its end an empty file if `file` says so. Where a link of the image points at what is not there, that is made,
@@ -137,6 +150,9 @@ static int make_path(struct run *r, const char *path, uint64_t resolve, int file
 	fd = at(r, STEP_OPEN, copy_path(part, path));
 	if (fd < 0)
 		return fd;
+	if (make_last(r, part, resolve, file))
+		return at(r, STEP_OPEN,
+			  open_in_root(r, part, O_PATH | (file ? 0 : O_DIRECTORY), resolve));
 	while (*end) {
 		auto_fd parent = -1;
 		auto_fd next = -1;
