@@ -119,8 +119,7 @@ static int take_fds(struct run *r, const struct k_msghdr *message, const struct 
 	return 0;
 }
 
-/* Waits for the parent's GO. Its descriptors become slots, its payload stays in r->message. */
-int receive_go(struct run *r)
+static int receive(struct run *r, uint32_t index)
 {
 	union {
 		struct k_cmsghdr header;
@@ -141,11 +140,37 @@ int receive_go(struct run *r)
 	if (length < 0)
 		return at(r, STEP_PROTOCOL, length);
 	if ((size_t)length < MESSAGE_HEADER || r->message.kind != MESSAGE_GO ||
-	    r->message.index != r->op->index)
+	    r->message.index != index)
 		return at(r, STEP_PROTOCOL, -EPROTO);
 	if (r->message.length != (size_t)length - MESSAGE_HEADER)
 		return at(r, STEP_PROTOCOL, -EPROTO);
 	return at(r, STEP_PROTOCOL, take_fds(r, &message, &control.header));
+}
+
+/* HOME, if it was asked for and has not been taken yet: nobody waits for it until the next message is needed. */
+int receive_home(struct run *r)
+{
+	int error;
+
+	if (!r->home_asked)
+		return 0;
+	r->home_asked = 0;
+	error = receive(r, r->home_index);
+	if (error)
+		return error;
+	if (r->message.length >= HOME_BYTES)
+		return at(r, STEP_PROTOCOL, -EPROTO);
+	copy_bytes(r->home, r->message.payload, (size_t)r->message.length);
+	r->home[r->message.length] = 0;
+	return 0;
+}
+
+/* Waits for the parent's GO. Its descriptors become slots, its payload stays in r->message. */
+int receive_go(struct run *r)
+{
+	int error = receive_home(r);
+
+	return error ? error : receive(r, r->op->index);
 }
 
 static void end_by_signal(int number)

@@ -315,9 +315,11 @@ int pyo_receive(int fd, char *data, size_t size, int *received)
 	ssize_t length;
 
 	*received = -1;
-	length = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
-	if (length < 0) /* ECONNRESET: it died with a message of ours unread */
-		return errno == ECONNRESET ? 0 : -errno;
+	do /* ECONNRESET: it died with a message of ours unread. That is said once, and what it sent before comes next. */
+		length = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+	while (length < 0 && errno == ECONNRESET);
+	if (length < 0)
+		return -errno;
 	head = CMSG_FIRSTHDR(&message);
 	if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS)
 		memcpy(received, CMSG_DATA(head), sizeof(int));

@@ -77,7 +77,8 @@ int op_sync(struct run *r, struct cursor *c)
 	case SYNC_START:
 		return wait_at_gate(r);
 	case SYNC_EXEC:
-		return send_at(r, 0, -1);
+		error = receive_home(r);
+		return error ? error : send_at(r, 0, -1);
 	case SYNC_CREATED:
 		error = at(r, STEP_PRCTL, forget_parent_death());
 		break;

@@ -40,7 +40,8 @@ static int is_plain_file(int fd)
 
 /*
  * Python looks HOME up: it gets the container's /etc/passwd as a descriptor, or none. It is looked at before it is
- * opened: an image cannot make us wait on a FIFO, or open a device.
+ * opened: an image cannot make us wait on a FIFO, or open a device. The answer is taken when the next one is, or at the
+ * end: nothing before execve needs it.
  */
 int op_home(struct run *r, struct cursor *c)
 {
@@ -51,15 +52,9 @@ int op_home(struct run *r, struct cursor *c)
 	int error = send_at(r, 0, is_plain_file(fd) ? fd : -1);
 
 	(void)c;
-	if (!error)
-		error = receive_go(r);
-	if (error)
-		return error;
-	if (r->message.length >= HOME_BYTES)
-		return at(r, STEP_PROTOCOL, -EPROTO);
-	copy_bytes(r->home, r->message.payload, (size_t)r->message.length);
-	r->home[r->message.length] = 0;
-	return 0;
+	r->home_asked = !error;
+	r->home_index = r->op->index;
+	return error;
 }
 
 /* stdio_owner "u": uid. Where the caller's descriptor cannot be given away, the container has to live with it. */
@@ -161,9 +156,13 @@ static uint64_t bounding_set(void)
 {
 	uint64_t set = 0;
 
-	for (unsigned int number = 0; number < 64; number++)
-		if (sys5(__NR_prctl, PR_CAPBSET_READ, number, 0, 0, 0) == 1)
-			set |= 1ULL << number;
+	for (unsigned int number = 0; number < 64; number++) {
+		int held = sys5(__NR_prctl, PR_CAPBSET_READ, number, 0, 0, 0);
+
+		if (held < 0)
+			break; /* EINVAL: past the last one that the kernel knows */
+		set |= (uint64_t)held << number;
+	}
 	return set;
 }
 
@@ -209,7 +208,9 @@ int op_capabilities(struct run *r, struct cursor *c)
 		return error;
 	given.permitted = wanted.permitted & held.permitted;
 	given.effective = wanted.effective & given.permitted;
-	given.inheritable = wanted.inheritable & (held.inheritable | bounding_set());
+	given.inheritable = wanted.inheritable;
+	if (wanted.inheritable & ~held.inheritable)
+		given.inheritable &= held.inheritable | bounding_set();
 	if (given.permitted != wanted.permitted || given.effective != wanted.effective ||
 	    given.inheritable != wanted.inheritable)
 		warn(r, -EPERM, STEP_GRANT);

@@ -55,6 +55,8 @@ struct run {
 	int agent_state;        /* what it is told of this process, as JSON */
 	const char *executable; /* what RESOLVE found */
 	char executable_path[PATH_MAX_BYTES];
+	int home_asked;        /* and the answer has not been taken yet */
+	uint32_t home_index;   /* of the operation that asked */
 	char home[HOME_BYTES]; /* "HOME=...", or "" */
 	struct message message;
 };
@@ -91,6 +93,7 @@ static inline int at(struct run *r, enum step step, int result)
 /* msg.c */
 int send_at(struct run *r, int64_t value, int fd);
 int receive_go(struct run *r);
+int receive_home(struct run *r);
 int wait_at_gate(struct run *r);
 void warn(struct run *r, int error, enum step step);
 _Noreturn void fail(struct run *r, uint32_t index, int error);

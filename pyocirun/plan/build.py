@@ -266,7 +266,8 @@ def _identity(spec: Spec, host: Host) -> list[ops.Op]:
 
     assert spec.process is not None
     keep_groups = namespaces.setgroups_denied(spec, host) or process.keeps_groups(spec.annotations)
-    return process.identity(spec.process, spec.linux, keep_groups=keep_groups)
+    own_rlimits = spec.linux.namespace("user") is None
+    return process.identity(spec.process, spec.linux, keep_groups=keep_groups, own_rlimits=own_rlimits)
 
 
 def _environment(spec: Spec) -> tuple[str, ...]:

@@ -383,6 +383,10 @@ class LowerRlimit(SetRlimit):
         return (self.resource, self.soft, self.hard)
 
 
+class OwnRlimit(LowerRlimit):
+    """The same by nsexec itself, at once: where no user namespace is in between, it may do what the parent may."""
+
+
 class RunHooks(Op):
     """Run the hooks of one kind in the runtime's namespaces."""
 
@@ -944,7 +948,10 @@ class Umask(Op):
 
 
 class Home(Op):
-    """Look HOME up in the container's /etc/passwd. The parent reads the file: nsexec hands it a descriptor."""
+    """Look HOME up in the container's /etc/passwd. The parent reads the file: nsexec hands it a descriptor.
+
+    nsexec does not wait: it takes the answer when it waits for the next one, or before it executes the program.
+    """
 
     wire = "home"
     uid: int

@@ -16,21 +16,25 @@ DEFAULT_UMASK = 0o022
 FEW_FILES = 64
 
 
-def identity(process: Process, linux: Linux, *, keep_groups: bool = False) -> list[ops.Op]:
+def identity(process: Process, linux: Linux, *, keep_groups: bool = False, own_rlimits: bool = False) -> list[ops.Op]:
     """From root in the container's namespaces to the process's own ids and capabilities, and to its program.
 
     What takes privilege comes before the change of user.
 
     The directory is tried with both: one may see what the other cannot (NFS with root squashed, or mode 0700).
+
+    own_rlimits: nsexec may set them itself, no user namespace being in between.
     """
     user = process.user
     plan: list[ops.Op] = [] if process.terminal else [ops.Session()]
     plan.append(ops.Umask(DEFAULT_UMASK if user.umask is None else user.umask))
-    plan += rlimits(process)
+    limits = rlimits(process)
+    if own_rlimits:
+        plan += [ops.OwnRlimit(limit.type, limit.resource, limit.soft, limit.hard) for limit in limits]
+    elif limits:
+        plan += [*limits, ops.Sync("rlimits")]
     if needs_home(process):
         plan.append(ops.Home(user.uid))
-    elif rlimits(process):
-        plan.append(ops.Sync("rlimits"))
     plan.append(ops.StdioOwner(user.uid))
     plan += _execution(process, linux)
     if process.apparmor_profile or process.selinux_label:
@@ -65,9 +69,9 @@ def terminal(process: Process, *, console: bool) -> list[ops.Op]:
     return [ops.Session(), ops.Terminal(size.height if size else 0, size.width if size else 0, console)]
 
 
-def rlimits(process: Process) -> list[ops.Op]:
-    """process.rlimits. The parent sets them, since a user namespace may not raise any; before the change of user, since
-    limiting another user's process takes CAP_SYS_RESOURCE.
+def rlimits(process: Process) -> list[ops.SetRlimit]:
+    """process.rlimits. The parent sets them where a user namespace, which may not raise any, is in between; before the
+    change of user, since limiting another user's process takes CAP_SYS_RESOURCE.
     """
     return [op for op in _rlimits(process) if type(op) is ops.SetRlimit]
 

@@ -230,6 +230,8 @@ def _hint(op: ops.Op, message: Message) -> str:
         return "sched_setattr(2) tells what values go together"
     if type(op) is ops.SetIOPriority and number == errno.EPERM:
         return "the real-time class takes CAP_SYS_NICE or CAP_SYS_ADMIN"
+    if isinstance(op, ops.LowerRlimit) and number == errno.EPERM:
+        return "raising a hard limit needs CAP_SYS_RESOURCE"
     if type(op) is ops.PivotRoot and number == errno.EINVAL:
         return "is the root a ramfs? then --no-pivot helps"
     if type(op) in (ops.Unshare, ops.Fork, ops.Propagation, ops.BecomeRoot):

@@ -46,6 +46,7 @@ from pyocirun.plan.ops import (
     OomScoreAdj,
     Op,
     OpenSources,
+    OwnRlimit,
     PivotRoot,
     Plan,
     Propagation,
@@ -736,16 +737,17 @@ def identity_of(plan: Plan) -> list[type[Op]]:
     ]
 
 
-def test_rlimits_are_set_before_the_user_and_nsexec_waits_for_them() -> None:
+def test_rlimits_in_a_user_namespace_are_set_by_the_parent_and_nsexec_waits_for_them() -> None:
+    process = minimal_process(env=(), rlimits=(Rlimit("RLIMIT_CORE", 0, 1),))
+    plan = build(minimal_spec(process=process, **USER_NAMESPACE))
+
+    assert where(plan, SetRlimit("RLIMIT_CORE", 4, 0, 1)) < plan.position("rlimits") < where(plan, Home)
+
+
+def test_rlimits_without_a_user_namespace_are_set_by_nsexec_before_the_user() -> None:
     plan = build(minimal_spec(process=minimal_process(rlimits=(Rlimit("RLIMIT_CORE", 0, 1),))))
 
-    assert where(plan, SetRlimit("RLIMIT_CORE", 4, 0, 1)) < plan.position("rlimits") < where(plan, SetUser)
-
-
-def test_rlimits_are_set_while_home_is_looked_up() -> None:
-    plan = build(minimal_spec(process=minimal_process(env=(), rlimits=(Rlimit("RLIMIT_CORE", 0, 1),))))
-
-    assert where(plan, SetRlimit) < where(plan, Home) < where(plan, SetUser)
+    assert where(plan, OwnRlimit("RLIMIT_CORE", 4, 0, 1)) < where(plan, SetUser)
     assert plan.position("rlimits") == -1
 
 

@@ -71,6 +71,7 @@ EVERY_OP: tuple[Op, ...] = (
     ops.SetAmbient(29),
     ops.Cwd("/w", True),
     ops.LowerRlimit("RLIMIT_NOFILE", 7, 31, 32),
+    ops.OwnRlimit("RLIMIT_NOFILE", 7, 33, 34),
     ops.Resolve("sh", "/bin:/sbin"),
     ops.RunHook("createContainer", 0, "/h", ("h", ""), ("A=1",), 30),
     ops.RunHook("startContainer", 1, "/i", ("i",), (), None, "/out", "/err"),

@@ -106,6 +106,26 @@ def test_operations_of_the_parent_run_before_nsexec_goes_on(nsexec: Nsexec) -> N
     assert nsexec.heard() == Message(GO, 2)
 
 
+def test_what_nsexec_failed_with_while_home_was_looked_up_is_told(nsexec: Nsexec) -> None:
+    nsexec.at(1)
+    nsexec.say(Message(FAILED, 2, 2, 0))
+    os.close(nsexec.socket)
+    nsexec.socket = os.dup(0)
+
+    with pytest.raises(OperationError, match="mask /a"):
+        nsexec.drive(Clone(0), Home(0), MaskPath("/a"), Sync("exec"), Exec(("a",), ()))
+
+
+def test_what_nsexec_failed_with_before_it_took_home_is_told(nsexec: Nsexec) -> None:
+    native.send(nsexec.launched.socket, encode(Message(GO, 1)))
+    nsexec.say(Message(FAILED, 2, 2, 0))
+    os.close(nsexec.socket)
+    nsexec.socket = os.dup(0)
+
+    with pytest.raises(OperationError, match="mask /a"):
+        nsexec.drive(Clone(0), Home(0), MaskPath("/a"), Sync("exec"), Exec(("a",), ()))
+
+
 def test_each_operation_of_the_parent_runs_once(nsexec: Nsexec) -> None:
     nsexec.at(2)
     nsexec.at(4)
