@@ -326,6 +326,35 @@ int pyo_receive(int fd, char *data, size_t size, int *received)
 	return (int)length;
 }
 
+enum { EACH_STAT, EACH_MKDIR, EACH_RMDIR, EACH_OPEN };
+
+static int one_of_each(int call, const char *path)
+{
+	struct stat about;
+
+	switch (call) {
+	case EACH_STAT:
+		return result(stat(path, &about));
+	case EACH_MKDIR:
+		return result(mkdir(path, 0755));
+	case EACH_RMDIR:
+		return result(rmdir(path));
+	case EACH_OPEN:
+		return result(open(path, O_WRONLY | O_CLOEXEC));
+	}
+	return -EINVAL;
+}
+
+/* The same call for `count` paths, one behind the other, each with its NUL. What comes of each is in `results`. */
+int pyo_each(int call, const char *paths, int count, int *results)
+{
+	for (int i = 0; i < count; i++) {
+		results[i] = one_of_each(call, paths);
+		paths += strlen(paths) + 1;
+	}
+	return 0;
+}
+
 int pyo_poll(int first, int second, int timeout_ms)
 {
 	struct pollfd fds[2] = { { first, POLLIN, 0 }, { second, POLLIN, 0 } };

@@ -17,6 +17,7 @@ int pyo_launch(int executable, uint64_t flags, const int *fds, int count, int pr
 	       int *pidfd);
 int pyo_send(int fd, const char *data, size_t size, const int *fds, int count);
 int pyo_receive(int fd, char *data, size_t size, int *received);
+int pyo_each(int call, const char *paths, int count, int *results);
 int pyo_poll(int first, int second, int timeout_ms);
 int pyo_signals(const int *kept, int count);
 int pyo_next_signal(int fd);

@@ -6,7 +6,7 @@ import errno
 import posix
 import time
 
-from pyocirun import files
+from pyocirun import files, native
 from pyocirun.cgroup.tree import (
     GONE,
     failed,
@@ -69,14 +69,19 @@ class V1Manager:
         return any(files.is_directory(directory) for directory in self._main())
 
     def refuse_in_use(self) -> None:
-        for controller, directory in self._directories():
-            if controller not in _COURTESY and files.is_directory(directory):
+        wanted = [directory for controller, directory in self._directories() if controller not in _COURTESY]
+        for directory, missing in zip(wanted, native.each(native.STAT, wanted), strict=True):
+            if not missing:
                 self._refuse_in_use(directory)
 
     def create(self) -> list[str]:
         made: list[str] = []
         try:
-            for controller, directory in self._directories():
+            wanted = list(self._directories())
+            made += [directory for _, directory in wanted]  # before they are there: a Ctrl-C may come in between
+            results = native.each(native.MKDIR, made)
+            made[:] = [directory for directory, error in zip(made, results, strict=True) if not error]
+            for controller, directory in wanted:
                 self._create_one(controller, directory, made)
         except BaseException:
             for directory in reversed(made):
@@ -188,7 +193,9 @@ class V1Manager:
         """
         if self._foreign:
             return
-        left = [directory for _, directory in self._directories() if not rmdir(directory)]
+        wanted = [directory for _, directory in self._directories()]
+        errors = native.each(native.RMDIR, wanted)
+        left = [directory for directory, error in zip(wanted, errors, strict=True) if error and -error not in GONE]
         delay = 0.001
         for _ in range(11):
             left = [directory for directory in left if not remove_tree(directory)]
@@ -245,7 +252,7 @@ class V1Manager:
 
     def _create_one(self, controller: str, directory: str, made: list[str]) -> None:
         try:
-            new = mkdir(directory, made)
+            new = directory in made or mkdir(directory, made)
             if not new and controller not in _COURTESY:
                 self._refuse_in_use(directory)
             if directory == self.path("cpuset"):

@@ -75,6 +75,7 @@ class Creation:
         self.mover: Mover | None = None
         self.before = self.prepared = state
         self.saved = b""
+        self.tasks: dict[str, int] = {}
 
     def run(self, config: bytes, stdio: tuple[int, int, int]) -> Container:
         """Carry the plan out up to the gate. Raises Error, and leaves nothing behind then."""
@@ -134,6 +135,7 @@ class Creation:
         stamps = self._make_stamps()
         self.factory.step("nsexec sets the container up")
         try:
+            self._open_tasks(encoded)
             self.launched = launch(self.plan, encoded, self._open_slot, stdio, stamps, places=(self.factory.root,))
             self._prepare(config, self.launched)
             drive(self.plan, self.launched, self._effects(), self._answers(), self.factory.warn)
@@ -141,6 +143,7 @@ class Creation:
         except OperationError as error:
             raise (self._oom_killed() if error.step == "wait" else None) or error from None
         finally:
+            self._close_tasks()
             if stamps >= 0:
                 self._tell_times(stamps)
             self.factory.step("finish")
@@ -294,8 +297,21 @@ class Creation:
         if slot.kind == "output":
             return effects.open_output(slot.path)
         if slot.kind == "cgroup":
+            if (fd := self.tasks.pop(slot.path, -1)) >= 0:
+                return fd
             return effects.open_tasks(slot.path, lenient=self._may_lack(slot.path))
         return open_namespace(slot.path, self._type_of(slot))
+
+    def _open_tasks(self, encoded: Encoded) -> None:
+        """All files of cgroups that can be opened, in one go; for the others see _open_slot."""
+        paths = [slot.path for slot in encoded.launch if slot.kind == "cgroup"]
+        self.tasks = dict(zip(paths, native.each(native.OPEN, paths), strict=True))
+
+    def _close_tasks(self) -> None:
+        """Those that nobody took."""
+        for fd in self.tasks.values():
+            if fd >= 0:
+                posix.close(fd)
 
     def _may_lack(self, file: str) -> bool:
         """Whether the container can do without this cgroup: it limits nothing, or the caller may not make cgroups."""
