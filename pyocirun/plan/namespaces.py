@@ -98,8 +98,8 @@ def _two(spec: Spec, host: Host, stages: Stages) -> list[ops.Op]:
         plan = [*closed, *early, *_unshared(spec, host, stages), *joins, _become_root(spec, host)]
     elif any(join.type == "user" for join in joins):
         # The first join gives power over the others, and over the ids.
-        user, *others = joins
-        plan = [*closed, user, _become_root(spec, host), *_unshared(spec, host, stages), *others]
+        first, *others = joins
+        plan = [*closed, first, _become_root(spec, host), *_unshared(spec, host, stages), *others]
     else:
         plan = [*_unshared(spec, host, stages), _become_root(spec, host), *closed, *joins]
     return [*plan, ops.Fork(stages.second or 0)]
