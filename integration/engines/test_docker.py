@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from integration.engines.docker import IMAGE, TOOLS, Docker
 from integration.engines.engine import DEFAULT
 from integration.engines.machine import BASE, eventually
-from integration.engines.test_common import TRAP, ready, runtime_with
+from integration.engines.test_common import LIMIT, TRAP, ready, runtime_with
 
 REPLICAS = 10
 
@@ -276,7 +276,7 @@ def test_a_bridge_with_user_namespaces(remapped: Docker) -> None:
 
 
 def test_limits_and_users_with_user_namespaces(remapped: Docker) -> None:
-    script = "id -u; cat /sys/fs/cgroup/memory/memory.limit_in_bytes"
+    script = f"id -u; {LIMIT}; true"
 
     ended = remapped("run", "--rm", "--network", "none", "--user", "1000", "--memory", "32m", IMAGE, "sh", "-c", script)
 
