@@ -124,7 +124,7 @@ class _State:
         if allow == self.allowed:
             self._take_back(device, access, pointer)
         else:
-            self.exceptions[device] = _letters(access + self.exceptions.get(device, ""))
+            self.exceptions[device] = letters(access + self.exceptions.get(device, ""))
 
     def _take_back(self, device: Device, access: str, pointer: str) -> None:
         """Remove `access` from every exception that lies within `device`; one that reaches beyond it is an error."""
@@ -157,7 +157,7 @@ def parse_rule(rule: DeviceRule, index: int) -> tuple[tuple[Device, ...], str]:
         raise SpecError(f"invalid cgroup device type {type_!r}: must be a, b or c", pointer=f"{pointer}/type")
     major, minor = _number(rule.major, f"{pointer}/major"), _number(rule.minor, f"{pointer}/minor")
     types = ("b", "c") if type_ == "a" else (type_,)
-    return tuple([(one, major, minor) for one in types]), _letters(rule.access)
+    return tuple([(one, major, minor) for one in types]), letters(rule.access)
 
 
 def _number(value: int | None, pointer: str) -> int | None:
@@ -169,7 +169,7 @@ def _number(value: int | None, pointer: str) -> int | None:
     return value
 
 
-def _letters(access: str) -> str:
+def letters(access: str) -> str:
     return "".join([letter for letter in "rwm" if letter in access])
 
 

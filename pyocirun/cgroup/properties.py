@@ -138,13 +138,13 @@ def allowed(rules: Sequence[DeviceRule]) -> dict[tuple[str, int | None, int | No
         named, access = devices.parse_rule(rule, index)
         for device in named:
             if rule.allow:
-                found[device] = _letters(found.get(device, "") + access)
+                found[device] = devices.letters(found.get(device, "") + access)
                 continue
             for known in list(found):
                 if known[0] == device[0] and device[1] in (None, known[1]) and device[2] in (None, known[2]):
                     found[known] = "".join([letter for letter in found[known] if letter not in access])
     for device, access in devices.FIXED:
-        found[device] = _letters(found.get(device, "") + access)
+        found[device] = devices.letters(found.get(device, "") + access)
     return {device: access for device, access in found.items() if access}
 
 
@@ -257,12 +257,8 @@ def _devices(rules: Sequence[DeviceRule]) -> dict[str, tuple[str, object]]:
         node = f"/dev/{kind}/{major}:{minor}" if minor is not None else f"{kind}-{'*' if major is None else major}"
         if major is None:
             node = f"{kind}-*"
-        nodes[node] = _letters(nodes.get(node, "") + access)
+        nodes[node] = devices.letters(nodes.get(node, "") + access)
     return {"DevicePolicy": ("s", "strict"), "DeviceAllow": ("a(ss)", list(nodes.items()))}
-
-
-def _letters(access: str) -> str:
-    return "".join([letter for letter in "rwm" if letter in access])
 
 
 def _number(value: int) -> int:

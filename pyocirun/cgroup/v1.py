@@ -72,7 +72,7 @@ def writes(resources: Resources | None, now: Now | None = None, *, devices: bool
     if resources.unified:
         raise SpecError("invalid configuration: cannot use unified on cgroup v1", pointer=f"{_POINTER}/unified")
     if resources.cpu is not None:
-        made += _cpuset(resources.cpu)
+        made += cpuset_writes(resources.cpu)
     if devices and (now is None or resources.devices):
         made += _devices(resources.devices, now)
     if resources.memory is not None:
@@ -80,7 +80,7 @@ def writes(resources: Resources | None, now: Now | None = None, *, devices: bool
     if resources.cpu is not None:
         made += _cpu(resources.cpu)
     if resources.pids is not None:
-        made += _pids(resources.pids)
+        made += pids_writes(resources.pids)
     if resources.block_io is not None:
         made += _blkio(resources.block_io)
     if resources.hugepage_limits:
@@ -88,7 +88,7 @@ def writes(resources: Resources | None, now: Now | None = None, *, devices: bool
     if resources.network is not None:
         made += _network(resources.network)
     if resources.rdma:
-        made += _rdma(resources.rdma)
+        made += rdma_writes(resources.rdma)
     return made
 
 
@@ -183,7 +183,8 @@ def _shares(shares: int) -> int:
     return shares
 
 
-def _cpuset(cpu: CPU) -> list[Write]:
+def cpuset_writes(cpu: CPU) -> list[Write]:
+    """The same on v1 and v2."""
     made = []
     if cpu.cpus:
         made.append(Write("cpuset", "cpuset.cpus", cpu.cpus))
@@ -192,8 +193,8 @@ def _cpuset(cpu: CPU) -> list[Write]:
     return made
 
 
-def _pids(pids: Pids) -> list[Write]:
-    """0 becomes 1, as in runc: systemd cannot be told 0, and a container's first process needs no room for another."""
+def pids_writes(pids: Pids) -> list[Write]:
+    """The same on v1 and v2. 0 becomes 1, as in runc: systemd cannot be told 0, and init needs no room for another."""
     if pids.limit is None:
         return []
     return [Write("pids", "pids.max", "max" if pids.limit < 0 else str(pids.limit or 1))]
@@ -252,7 +253,8 @@ def _network(network: Network) -> list[Write]:
     return made
 
 
-def _rdma(limits: dict[str, Rdma]) -> list[Write]:
+def rdma_writes(limits: dict[str, Rdma]) -> list[Write]:
+    """The same on v1 and v2."""
     made = []
     for device, limit in limits.items():
         parts = [device]

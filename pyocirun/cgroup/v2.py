@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pyocirun.cgroup.v1 import Write
+from pyocirun.cgroup.v1 import Write, cpuset_writes, pids_writes, rdma_writes
 from pyocirun.errors import SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyocirun.spec.resources import CPU, BlockIO, HugepageLimit, Memory, Pids, Rdma, Resources, ThrottleDevice
+    from pyocirun.spec.resources import CPU, BlockIO, HugepageLimit, Memory, Resources, ThrottleDevice
 
 _POINTER = "/linux/resources"
 _DEFAULT_PERIOD = 100000
@@ -34,17 +34,17 @@ def writes(resources: Resources | None) -> list[Write]:
     if resources is None:
         return made
     if resources.cpu is not None:
-        made += _cpuset(resources.cpu) + _cpu(resources.cpu)
+        made += cpuset_writes(resources.cpu) + _cpu(resources.cpu)
     if resources.memory is not None:
         made += _memory(resources.memory)
     if resources.pids is not None:
-        made += _pids(resources.pids)
+        made += pids_writes(resources.pids)
     if resources.block_io is not None:
         made += _io(resources.block_io)
     if resources.hugepage_limits:
         made += _hugetlb(resources.hugepage_limits)
     if resources.rdma:
-        made += _rdma(resources.rdma)
+        made += rdma_writes(resources.rdma)
     return made + _unified(resources.unified)
 
 
@@ -121,15 +121,6 @@ def _memory(memory: Memory) -> list[Write]:
     return made
 
 
-def _cpuset(cpu: CPU) -> list[Write]:
-    made = []
-    if cpu.cpus:
-        made.append(Write("cpuset", "cpuset.cpus", cpu.cpus))
-    if cpu.mems:
-        made.append(Write("cpuset", "cpuset.mems", cpu.mems))
-    return made
-
-
 def _cpu(cpu: CPU) -> list[Write]:
     """An idle group takes no weight. Burst must not exceed quota, so either may have to be written first."""
     made = []
@@ -143,13 +134,6 @@ def _cpu(cpu: CPU) -> list[Write]:
         quota = str(cpu.quota) if cpu.quota and cpu.quota > 0 else "max"
         made.append(Write("cpu", "cpu.max", f"{quota} {cpu.period or _DEFAULT_PERIOD}", late=cpu.burst is not None))
     return made
-
-
-def _pids(pids: Pids) -> list[Write]:
-    """0 becomes 1: the container's first process needs no room for another."""
-    if pids.limit is None:
-        return []
-    return [Write("pids", "pids.max", "max" if pids.limit < 0 else str(pids.limit or 1))]
 
 
 def _io(block_io: BlockIO) -> list[Write]:
@@ -178,19 +162,6 @@ def _hugetlb(limits: Sequence[HugepageLimit]) -> list[Write]:
     for huge in limits:
         made.append(Write("hugetlb", f"hugetlb.{huge.page_size}.max", str(huge.limit)))
         made.append(Write("hugetlb", f"hugetlb.{huge.page_size}.rsvd.max", str(huge.limit), optional=True))
-    return made
-
-
-def _rdma(limits: dict[str, Rdma]) -> list[Write]:
-    made = []
-    for device, limit in limits.items():
-        parts = [device]
-        if limit.hca_handles is not None:
-            parts.append(f"hca_handle={limit.hca_handles}")
-        if limit.hca_objects is not None:
-            parts.append(f"hca_object={limit.hca_objects}")
-        if len(parts) > 1:
-            made.append(Write("rdma", "rdma.max", " ".join(parts)))
     return made
 
 
