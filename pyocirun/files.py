@@ -86,6 +86,23 @@ def same(one: posix.stat_result, other: posix.stat_result) -> bool:
     return one.st_ino == other.st_ino and one.st_dev == other.st_dev
 
 
+def read(path: str) -> bytes:
+    """All bytes of a file whose size nobody knows before, as in /proc. Raises OSError."""
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        parts = []
+        while part := posix.read(fd, 1 << 16):
+            parts.append(part)
+    finally:
+        posix.close(fd)
+    return b"".join(parts)
+
+
+def read_text(path: str) -> str:
+    """The same as text; bytes that are no UTF-8 are kept as surrogates. Raises OSError."""
+    return read(path).decode("utf-8", "surrogateescape")
+
+
 def encode(path: str) -> bytes:
     """The bytes of a path, as the kernel takes them."""
     return path.encode("utf-8", "surrogateescape")

@@ -280,11 +280,6 @@ class Creation:
         self.state = replace(self.state, cgroup_paths={}, unit={})
         self.directory.save(self.state)
 
-    def _join_unit(self, op: ops.JoinUnit, launched: Launched) -> None:
-        from pyocirun.cgroup.bus import attach
-
-        attach(op.unit, op.subgroup, launched.pid)
-
     def _tell_missing_cgroups(self, had: int) -> None:
         missing = len(self.request.cgroup_paths) - had
         if missing and self.factory.debug is not None:
@@ -331,7 +326,7 @@ class Creation:
             ops.ConnectAgent: self._connect_agent,
             ops.MoveNetDevices: lambda op, launched: None,  # with the socket that comes at the Sync behind it
             ops.JoinRdtGroup: self._join_rdt_group,
-            ops.JoinUnit: self._join_unit,
+            ops.JoinUnit: effects.join_unit,
             ops.SaveState: self._save_state,
         }
 

@@ -126,7 +126,7 @@ def start(
                 ops.SetRlimit: effects.set_rlimit,
                 ops.ConnectAgent: agent.connect,
                 ops.JoinRdtGroup: _join_rdt_group,
-                ops.JoinUnit: _join_unit,
+                ops.JoinUnit: effects.join_unit,
             }
             drive(plan, launched, parent, answers, container._warn)
             await_exec(launched, plan)
@@ -199,12 +199,6 @@ def _pulling_unit(container: Container, wanted: str | list[str] | None) -> Unit 
         return None
     below = [entry.rpartition(":")[2].strip("/") for entry in ([wanted] if isinstance(wanted, str) else wanted or [])]
     return replace(unit, pulls=True, subgroup="/".join(part for part in (unit.subgroup, *below[:1]) if part))
-
-
-def _join_unit(op: ops.JoinUnit, launched: Launched) -> None:
-    from pyocirun.cgroup.bus import attach
-
-    attach(op.unit, op.subgroup, launched.pid)
 
 
 def _join_rdt_group(op: ops.JoinRdtGroup, launched: Launched) -> None:

@@ -6,7 +6,7 @@ import posix
 
 from pyocirun import native
 from pyocirun.errors import CgroupError, OperationError
-from pyocirun.plan.ops import SetRlimit, WriteTimeOffsets
+from pyocirun.plan.ops import JoinUnit, SetRlimit, WriteTimeOffsets
 from pyocirun.spawn.sync import Answer
 
 TYPE_CHECKING = False
@@ -34,6 +34,14 @@ def set_rlimit(op: Op, launched: Launched) -> None:
             errno=error.errno or 0,
             hint="raising a hard limit needs CAP_SYS_RESOURCE" if error.errno == 1 else "",
         ) from error
+
+
+def join_unit(op: Op, launched: Launched) -> None:
+    """Have systemd put the process into the container's unit. Raises CgroupError."""
+    assert type(op) is JoinUnit
+    from pyocirun.cgroup.bus import attach
+
+    attach(op.unit, op.subgroup, launched.pid)
 
 
 def write_time_offsets(op: Op, launched: Launched) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 
+from pyocirun import files
 from pyocirun.errors import Error
 from pyocirun.linux.host import Hierarchy, Host
 from pyocirun.linux.namespaces import FILES
@@ -28,7 +29,7 @@ def probe(*, whole: bool = True, security: bool = True, rdt: bool = True) -> Hos
     security: with the security modules that take labels.  rdt: with the place of the resctrl file system.
     """
     global _last
-    seen = _read_bytes("/proc/self/mountinfo"), _read_bytes("/proc/self/cgroup"), _read_bytes("/proc/self/uid_map")
+    seen = files.read("/proc/self/mountinfo"), files.read("/proc/self/cgroup"), files.read("/proc/self/uid_map")
     key = (*seen, posix.geteuid(), posix.getegid())
     if _last is not None and _last[0] == key and not (whole or security or rdt):
         return _last[1]
@@ -53,10 +54,10 @@ def _host(mountinfo: str, cgroup: str, uid_map: str, *, whole: bool, security: b
         euid=posix.geteuid(),
         egid=posix.getegid(),
         in_userns=in_userns,
-        groups_denied=in_userns and _read("/proc/self/setgroups").strip() == "deny",
+        groups_denied=in_userns and files.read_text("/proc/self/setgroups").strip() == "deny",
         kernel=kernel,
         arch=posix.uname().machine,
-        last_cap=int(_read("/proc/sys/kernel/cap_last_cap")),
+        last_cap=int(files.read_text("/proc/sys/kernel/cap_last_cap")),
         hierarchies=tuple(_hierarchies(mounts, own)),
         unified=unified,
         cgroup2_only=unified is not None and unified.mountpoint == "/sys/fs/cgroup",
@@ -83,7 +84,7 @@ def security_modules() -> tuple[str, ...]:
     """The security modules that take labels and are on: "apparmor", "selinux"."""
     found = []
     try:
-        if _read("/sys/module/apparmor/parameters/enabled").startswith("Y"):
+        if files.read_text("/sys/module/apparmor/parameters/enabled").startswith("Y"):
             found.append("apparmor")
     except OSError:
         pass  # not part of this kernel
@@ -124,23 +125,8 @@ def kernel_version(release: str) -> tuple[int, int]:
     return int(major), int(digits or "0")
 
 
-def _read(path: str) -> str:
-    return _text(_read_bytes(path))
-
-
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
-
-
-def _read_bytes(path: str) -> bytes:
-    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        parts = []
-        while part := posix.read(fd, 1 << 16):
-            parts.append(part)
-    finally:
-        posix.close(fd)
-    return b"".join(parts)
 
 
 def _mount(line: str) -> tuple[str, str, str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyocirun import native
+from pyocirun import files, native
 from pyocirun.errors import OperationError
 from pyocirun.linux.mounts import MOUNT_ATTR_IDMAP, MS_REC
 from pyocirun.plan.ops import Slot
@@ -87,25 +87,14 @@ def fs_name(path: str) -> str:
     """The type of the file system that `path` lies on, by mountinfo; "unknown file system" if it is not there."""
     fd = posix.open(path, posix.O_PATH | posix.O_CLOEXEC)
     try:
-        info = _read(f"/proc/thread-self/fdinfo/{fd}")
+        info = files.read_text(f"/proc/thread-self/fdinfo/{fd}")
     finally:
         posix.close(fd)
     mount = next((line.split()[1] for line in info.splitlines() if line.startswith("mnt_id:")), "")
-    for line in _read("/proc/thread-self/mountinfo").splitlines():
+    for line in files.read_text("/proc/thread-self/mountinfo").splitlines():
         if line.split(" ", 1)[0] == mount:
             return line.partition(" - ")[2].split(" ")[0]
     return "unknown file system"
-
-
-def _read(path: str) -> str:
-    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        parts = []
-        while part := posix.read(fd, 1 << 16):
-            parts.append(part)
-    finally:
-        posix.close(fd)
-    return b"".join(parts).decode("utf-8", "surrogateescape")
 
 
 def _failure(what: str, tree: Slot, error: OSError, step: str, hint: str) -> OperationError:
