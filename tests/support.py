@@ -16,9 +16,9 @@ from pyocirun.cgroup.path import cgroup_paths
 from pyocirun.linux.host import Hierarchy, Host
 from pyocirun.linux.namespaces import FILES
 from pyocirun.plan import build as builder
-from pyocirun.plan.build import Request
 from pyocirun.plan.explain import text
 from pyocirun.plan.ops import WIRE, Op, Plan
+from pyocirun.plan.request import Request
 from pyocirun.record import Record, replace
 from pyocirun.spec.bundle import rootfs_path
 from pyocirun.spec.config import Root, Spec, parse_config

@@ -18,8 +18,8 @@ from pyocirun import CgroupError, Container, Error, Factory, HookError, Operatio
 from pyocirun.cgroup.v1 import Write
 from pyocirun.linux.host import Host
 from pyocirun.plan import ops
-from pyocirun.plan.build import Request
 from pyocirun.plan.encode import Encoded
+from pyocirun.plan.request import Request
 from pyocirun.spec.config import Spec
 
 pytestmark = [requires("root", "cgroup1", "busybox"), only("pyocirun")]

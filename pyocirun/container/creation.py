@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pyocirun.container.net import Mover
     from pyocirun.container.scope import Scope
     from pyocirun.linux.host import Host
-    from pyocirun.plan.build import Request
     from pyocirun.plan.encode import Encoded
+    from pyocirun.plan.request import Request
     from pyocirun.spawn.handover import Handover
     from pyocirun.spec.config import Spec
 

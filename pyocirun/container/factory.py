@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from pyocirun.container.hooks import Function
     from pyocirun.container.inspection import Inspection
     from pyocirun.linux.host import Host
-    from pyocirun.plan.build import Request
     from pyocirun.plan.encode import Encoded
     from pyocirun.plan.ops import Plan
+    from pyocirun.plan.request import Request
     from pyocirun.spec.config import Spec
     from pyocirun.trace import Trace
 
@@ -345,7 +345,7 @@ class Factory:
         change: Callable[[Spec], Spec] | None = None,
         functions: dict[str, tuple[Function, ...]] | None = None,
     ) -> tuple[bytes, Spec, Host, Request]:
-        from pyocirun.plan.build import Request
+        from pyocirun.plan.request import Request
         from pyocirun.spawn.probe import namespace_inode, probe
         from pyocirun.spec.bundle import read_bundle, rootfs_path
 
@@ -406,7 +406,7 @@ class Factory:
 
     def is_rootless(self, host: Host) -> bool:
         """Whether cgroups that may not be made are passed over."""
-        return host.euid != 0 or host.in_userns if self.rootless is None else self.rootless
+        return not host.privileged if self.rootless is None else self.rootless
 
     def request(
         self, id: str, bundle: str | None, config: dict[str, Any] | str | None

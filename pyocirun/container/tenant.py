@@ -10,8 +10,8 @@ from pyocirun.errors import CgroupError, OperationError, SpecError, StateError
 from pyocirun.linux.namespaces import FILES, FLAGS
 from pyocirun.plan import ops, tenant
 from pyocirun.plan.encode import encode
-from pyocirun.plan.namespaces import is_unified
 from pyocirun.plan.process import keeps_groups
+from pyocirun.plan.request import is_unified
 from pyocirun.record import replace
 from pyocirun.spawn import effects
 from pyocirun.spawn.launch import launch

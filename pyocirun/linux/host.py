@@ -46,3 +46,8 @@ class Host(Record):
     security_modules: tuple[str, ...] = ()
     resctrl: str = ""
     groups_denied: bool = False
+
+    @property
+    def privileged(self) -> bool:
+        """Whether the caller is root of the whole machine, and not of a user namespace."""
+        return self.euid == 0 and not self.in_userns

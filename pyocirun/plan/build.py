@@ -4,33 +4,13 @@ from __future__ import annotations
 
 from pyocirun.errors import SpecError
 from pyocirun.plan import namespaces, ops
-from pyocirun.record import Record
+from pyocirun.plan.request import is_unified
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyocirun.cgroup.unit import Unit
     from pyocirun.linux.host import Host
+    from pyocirun.plan.request import Request
     from pyocirun.spec.config import Spec
-
-
-class Request(Record):
-    """What a caller asks for besides config.json.
-
-    rootfs: absolute host path.  bundle: absolute, sources of binds are relative to it.
-    cgroup_paths: (controller, directory), () for none.  joined: (type, inode) of namespaces that are joined by path.
-    callables: (kind, how many) of hooks that are functions of the caller.  unit: of systemd, if it makes the cgroup.
-    """
-
-    id: str
-    bundle: str
-    rootfs: str
-    cgroup_paths: tuple[tuple[str, str], ...] = ()
-    preserve_fds: int = 0
-    no_pivot: bool = False
-    no_new_keyring: bool = False
-    joined: tuple[tuple[str, int], ...] = ()
-    callables: tuple[tuple[str, int], ...] = ()
-    unit: Unit | None = None
 
 
 def build(spec: Spec, host: Host, request: Request) -> ops.Plan:
@@ -60,14 +40,14 @@ def cgroup(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
     """The cgroup stands, with its limits, before there is a process to put into it."""
     if not request.cgroup_paths:
         return []
-    if namespaces.is_unified(request.cgroup_paths):
+    if is_unified(request.cgroup_paths):
         from pyocirun.plan import unified
 
         return [*_start_unit(spec, host, request), *unified.make(spec, host, request)]
     from pyocirun.cgroup.v1 import writes
 
     # Where devices cannot be made, there are none to keep from the container.
-    limits = tuple(writes(spec.linux.resources, devices=namespaces.privileged(host)))
+    limits = tuple(writes(spec.linux.resources, devices=host.privileged))
     made: list[ops.Op] = [*_start_unit(spec, host, request), ops.MakeCgroup(request.cgroup_paths)]
     return [*made, ops.WriteCgroup(limits)] if limits else made
 
@@ -80,7 +60,7 @@ def cgroup_namespace(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
     from pyocirun.linux.namespaces import CLONE_NEWCGROUP
 
     unshare = ops.Unshare(CLONE_NEWCGROUP)
-    if namespaces.is_unified(request.cgroup_paths):
+    if is_unified(request.cgroup_paths):
         from pyocirun.plan import unified
 
         return [unshare, *unified.after_unshare(spec, host, request)]
@@ -239,7 +219,7 @@ def _rdt_group(spec: Spec, host: Host, request: Request) -> list[ops.MakeRdtGrou
 
 def _into_unified(spec: Spec, request: Request) -> list[ops.Op]:
     """Hooks of the prestart kind look for the cgroup of the process that they are told of."""
-    if not namespaces.is_unified(request.cgroup_paths):
+    if not is_unified(request.cgroup_paths):
         return []
     from pyocirun.plan import unified
 
@@ -247,7 +227,7 @@ def _into_unified(spec: Spec, request: Request) -> list[ops.Op]:
 
 
 def _join_at_last(spec: Spec, request: Request) -> list[ops.Op]:
-    if not namespaces.is_unified(request.cgroup_paths):
+    if not is_unified(request.cgroup_paths):
         return namespaces.join_cgroups(request.cgroup_paths, spec.process, charged=True)
     from pyocirun.plan import unified
 

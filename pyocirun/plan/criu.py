@@ -11,7 +11,7 @@ from pyocirun.record import replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyocirun.linux.host import Host
-    from pyocirun.plan.build import Request
+    from pyocirun.plan.request import Request
     from pyocirun.spec.config import Spec
     from pyocirun.spec.mounts import Mount
 

@@ -10,7 +10,8 @@ from pyocirun.about import OLDEST_SPEC_VERSION, SPEC_VERSION
 from pyocirun.errors import Error
 from pyocirun.linux import capabilities, mounts, namespaces, sched
 from pyocirun.linux.host import Hierarchy, Host
-from pyocirun.plan.build import Request, build
+from pyocirun.plan.build import build
+from pyocirun.plan.request import Request
 from pyocirun.spec import hooks, seccomp
 from pyocirun.spec.config import parse_config
 

@@ -23,15 +23,14 @@ from pyocirun.linux.mounts import (
     parse_options,
 )
 from pyocirun.plan import ops
-from pyocirun.plan.namespaces import privileged
 from pyocirun.record import Record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyocirun.linux.host import Hierarchy, Host
     from pyocirun.linux.mounts import MountOptions
-    from pyocirun.plan.build import Request
     from pyocirun.plan.namespaces import Stages
+    from pyocirun.plan.request import Request
     from pyocirun.spec.config import Spec
     from pyocirun.spec.mounts import Mount
 
@@ -74,13 +73,13 @@ class Context(Record):
             request.rootfs,
             request.cgroup_paths,
             host.hierarchies,
-            user is not None and privileged(host),
+            user is not None and host.privileged,
             bool(propagation and PROPAGATION[propagation] & MS_SHARED),
             tuple([namespace.type for namespace in spec.linux.namespaces]),
             tuple([namespace.type for namespace in spec.linux.namespaces if namespace.path is not None]),
             stages.late_pid,
             host.in_userns or user is not None,
-            not privileged(host),
+            not host.privileged,
             host.cgroup2_only,
             _checked_label(spec, host),
         )

@@ -6,13 +6,14 @@ from pyocirun.errors import SpecError
 from pyocirun.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWNS, CLONE_NEWTIME, CLONE_NEWUSER, FLAGS
 from pyocirun.plan import ops
 from pyocirun.plan.process import keeps_groups
+from pyocirun.plan.request import is_unified
 from pyocirun.record import Record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyocirun.linux.host import Host
     from pyocirun.linux.idmap import IDMapping
-    from pyocirun.plan.build import Request
+    from pyocirun.plan.request import Request
     from pyocirun.spec.config import Spec
     from pyocirun.spec.process import Process
 
@@ -91,7 +92,7 @@ def _two(spec: Spec, host: Host, stages: Stages) -> list[ops.Op]:
     closed, joins = _dumpable_part(spec), _joins(stages)
     if user is None:
         plan = [*closed, *joins, *_unshared(spec, host, stages)]
-    elif privileged(host):
+    elif host.privileged:
         plan = [*closed, *joins, *_unshared(spec, host, stages), _become_root(spec, host)]
     elif host.euid == 0:
         early = [replace(join, attempt=True) for join in joins if join.type != "user"]
@@ -127,11 +128,6 @@ def _become_root(spec: Spec, host: Host) -> ops.Op:
     user = spec.linux.namespace("user")
     keep_groups = setgroups_denied(spec, host) or keeps_groups(spec.annotations)
     return ops.BecomeRoot(keep_groups, joined=user is not None and user.path is not None)
-
-
-def is_unified(paths: tuple[tuple[str, str], ...]) -> bool:
-    """Whether these are the paths of a host with nothing but cgroup v2."""
-    return len(paths) == 1 and not paths[0][0]
 
 
 def join_cgroups(paths: tuple[tuple[str, str], ...], process: Process | None, *, charged: bool) -> list[ops.Op]:
@@ -240,11 +236,6 @@ def setgroups_denied(spec: Spec, host: Host) -> bool:
     return host.groups_denied or (user is not None and host.euid != 0 and _only(spec.linux.gid_mappings, host.egid))
 
 
-def privileged(host: Host) -> bool:
-    """Whether the caller is root of the whole machine, and not of a user namespace."""
-    return host.euid == 0 and not host.in_userns
-
-
 def _wanted(spec: Spec) -> tuple[int, dict[str, str]]:
     """(CLONE_NEW* of what is made, type -> path of what is joined). A new cgroup namespace is made later."""
     new = 0
@@ -260,7 +251,7 @@ def _wanted(spec: Spec) -> tuple[int, dict[str, str]]:
 def _join_order(joined: dict[str, str], host: Host) -> tuple[tuple[str, str], ...]:
     """mount comes late: it takes the paths away. The user namespace comes last for the privileged, else first."""
     order = ["ipc", "uts", "network", "cgroup", "pid", "time", "mount"]
-    order.insert(len(order) if privileged(host) else 0, "user")
+    order.insert(len(order) if host.privileged else 0, "user")
     return tuple((type, joined[type]) for type in order if type in joined)
 
 

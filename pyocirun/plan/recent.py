@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyocirun.linux.host import Host
-    from pyocirun.plan.build import Request
+    from pyocirun.plan.request import Request
     from pyocirun.spec.config import Spec
 
     Maker = Callable[[list[str]], Any]

@@ -16,8 +16,8 @@ from pyocirun.plan import devices, mounts, ops
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyocirun.linux.host import Host
-    from pyocirun.plan.build import Request
     from pyocirun.plan.namespaces import Stages
+    from pyocirun.plan.request import Request
     from pyocirun.spec.config import Spec
 
 

@@ -9,12 +9,11 @@ and prestart hooks look for the cgroup of the process that they are told of.
 from __future__ import annotations
 
 from pyocirun.plan import ops
-from pyocirun.plan.namespaces import privileged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyocirun.linux.host import Host
-    from pyocirun.plan.build import Request
+    from pyocirun.plan.request import Request
     from pyocirun.spec.config import Spec
     from pyocirun.spec.resources import Resources
 
@@ -30,7 +29,7 @@ def make(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
     if limits := tuple(writes(spec.linux.resources)):
         plan.append(ops.WriteCgroup(limits))
     # Where devices cannot be made, there are none to keep from the container.
-    if privileged(host):
+    if host.privileged:
         plan += _devices(spec)
         uid = _owner(spec)
         plan += [ops.DelegateCgroup(uid)] if uid else []
@@ -45,7 +44,7 @@ def clone(flags: int, spec: Spec, host: Host, request: Request) -> ops.Clone:
     from pyocirun.cgroup.v2 import writes
 
     # Who may not make cgroups does without, unless there are limits to obey.
-    return ops.Clone(flags, directory, privileged(host) or bool(writes(spec.linux.resources)))
+    return ops.Clone(flags, directory, host.privileged or bool(writes(spec.linux.resources)))
 
 
 def after_unshare(spec: Spec, host: Host, request: Request) -> list[ops.Op]:

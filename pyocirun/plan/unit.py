@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pyocirun.plan import ops
-from pyocirun.plan.namespaces import is_unified, privileged
+from pyocirun.plan.request import is_unified
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyocirun.cgroup.unit import Unit
     from pyocirun.linux.host import Host
-    from pyocirun.plan.build import Request
+    from pyocirun.plan.request import Request
     from pyocirun.spec.config import Spec
 
 
@@ -24,7 +24,7 @@ def start(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
         spec.linux.resources,
         spec.annotations,
         unified=is_unified(request.cgroup_paths),
-        devices=privileged(host),
+        devices=host.privileged,
     )
     return [ops.StartUnit(request.unit, asked)]
 

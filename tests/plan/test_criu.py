@@ -7,9 +7,9 @@ import pytest
 from pyocirun.errors import SpecError
 from pyocirun.linux.namespaces import CLONE_NEWNS
 from pyocirun.plan import criu, ops
-from pyocirun.plan.build import Request
 from pyocirun.plan.encode import encode
 from pyocirun.plan.features import IDEAL
+from pyocirun.plan.request import Request
 from pyocirun.spec.linux import Namespace
 from pyocirun.spec.mounts import Mount
 from tests.support import minimal_spec

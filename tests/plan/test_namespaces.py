@@ -14,7 +14,7 @@ from pyocirun.linux.namespaces import (
     CLONE_NEWTIME,
     CLONE_NEWUSER,
 )
-from pyocirun.plan.namespaces import Stages, privileged, setgroups_denied, stages
+from pyocirun.plan.namespaces import Stages, setgroups_denied, stages
 from pyocirun.record import replace
 from pyocirun.spec.linux import Namespace
 from tests.support import HOST_NESTED, HOST_NEW, HOST_USER, HOST_V1_ROOT, minimal_spec
@@ -69,7 +69,7 @@ def test_mount_namespace_is_joined_last_since_it_takes_the_paths_away() -> None:
 
 @pytest.mark.parametrize(("host", "wanted"), [(HOST_V1_ROOT, True), (HOST_USER, False), (HOST_NESTED, False)])
 def test_privileged_is_root_of_the_machine(host: Host, wanted: bool) -> None:
-    assert privileged(host) == wanted
+    assert host.privileged == wanted
 
 
 @pytest.mark.parametrize(

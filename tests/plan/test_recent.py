@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pyocirun.plan import recent
-from pyocirun.plan.build import Request, build
+from pyocirun.plan.build import build
 from pyocirun.plan.encode import encode
 from pyocirun.plan.ops import Hostname
+from pyocirun.plan.request import Request
 from pyocirun.record import replace
 from pyocirun.spec.config import Spec
 from tests.support import HOST_V1_ROOT, minimal_spec
