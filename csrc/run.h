@@ -11,6 +11,8 @@
 #define HOME_BYTES 4096
 #define MESSAGE_BYTES 3072 /* below PIPE_BUF: a message through the report FIFO is never torn */
 
+struct stat;
+
 enum message_kind { MESSAGE_AT = 1, MESSAGE_GO, MESSAGE_WARN, MESSAGE_FAILED };
 
 struct message {
@@ -99,10 +101,23 @@ void warn(struct run *r, int error, enum step step);
 _Noreturn void fail(struct run *r, uint32_t index, int error);
 _Noreturn void leave(int status);
 
-/* op_fs.c */
+/* path.c */
 int openat2(int dir, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
-int cover_file(struct run *r, int source, const char *path);
 int open_in_root(const struct run *r, const char *path, uint64_t flags, uint64_t resolve);
+int make_path(struct run *r, const char *path, uint64_t resolve, int file);
+int make_directory(struct run *r, const char *path, uint64_t resolve);
+int make_parent(struct run *r, const char *path, uint64_t resolve);
+const char *last_component(const char *path);
+int is_directory(const struct stat *about);
+
+/* op_mount.c */
+#define TREE_FLAGS (OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
+#define TO_DESCRIPTOR (MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+int set_attributes(int fd, uint64_t set, uint64_t clear, uint64_t propagation, int recursive);
+int must_be_procfs(int fd);
+
+/* op_mask.c */
+int cover_file(struct run *r, int source, const char *path);
 int open_null(struct run *r);
 int is_null_device(int fd);
 
