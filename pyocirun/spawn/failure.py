@@ -12,6 +12,7 @@ from pyocirun.plan import ops
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from pyocirun.spawn.message import Message
 
@@ -103,7 +104,8 @@ def _resolve(op: ops.Resolve, step: str, number: int) -> tuple[str, str]:
     if number == errno.EACCES:
         return f'exec: "{op.name}": permission denied', "is it executable, for this user, and no directory?"
     if "/" in op.name:
-        return f'exec: "{op.name}": stat {op.name}: {words(number)}', ""
+        hint = "it is looked for in the rootfs" if number == errno.ENOENT else ""
+        return f'exec: "{op.name}": stat {op.name}: {words(number)}', hint
     if number == errno.ENOENT:
         return f'exec: "{op.name}": executable file not found in $PATH', f"PATH of the process is {op.search!r}"
     return f'exec: "{op.name}": {words(number)}', ""
@@ -193,7 +195,7 @@ _SPECIAL: dict[type[ops.Op], Callable[..., tuple[str, str]]] = {
 
 
 def _path(op: ops.Op) -> str:
-    for field in ("target", "path", "text"):
+    for field in ("target", "path", "text", "name"):
         value = getattr(op, field, "")
         if isinstance(value, str) and value.startswith("/"):
             return value
@@ -201,49 +203,57 @@ def _path(op: ops.Op) -> str:
 
 
 def _hint(op: ops.Op, message: Message) -> str:
-    number = message.error
-    if type(op) is ops.Mount and number == errno.EPERM and op.fstype in ("proc", "sysfs"):
-        namespace = "pid" if op.fstype == "proc" else "network"
-        text = f"a user namespace may mount {op.fstype} only with a {namespace} namespace of its own"
-        return f"{text}, and where the host's {op.fstype} is not partly masked; else bind the host's"
-    if type(op) is ops.Mount and number == errno.ENODEV:
-        return f"this kernel has no file system {op.fstype!r}"
-    if type(op) is ops.Mount and number == errno.EINVAL:
-        options = op.data.split(",")
-        if 0 < message.value <= len(options):
-            return f"{op.fstype} refused the option {options[message.value - 1]!r}"
-        return f"the file system refused its options {op.data!r}: the kernel log may say which"
-    if type(op) is ops.Mount and number == errno.EPERM and op.fstype == "mqueue":
-        return "mqueue needs an ipc namespace of the container's own"
-    if type(op) is ops.Bind and number == errno.ENOENT:
-        return f"does {op.source} exist on the host?"
-    if type(op) is ops.Bind and number == errno.EPERM:
-        return "a user namespace may not take away ro, nosuid, nodev or noexec from what the host mounted so"
-    if type(op) is ops.SetScheduler and number == errno.EPERM:
-        if op.text.startswith("SCHED_DEADLINE"):
-            return (
-                "this takes CAP_SYS_NICE, and every CPU of the machine: "
-                "a process scheduler can't be used together with AllowedCPUs"
-            )
-        return "this takes CAP_SYS_NICE, and on some kernels with cgroup v1 linux.resources.cpu.realtimeRuntime"
-    if type(op) is ops.SetScheduler and number == errno.EINVAL:
-        return "sched_setattr(2) tells what values go together"
-    if type(op) is ops.SetIOPriority and number == errno.EPERM:
-        return "the real-time class takes CAP_SYS_NICE or CAP_SYS_ADMIN"
-    if isinstance(op, ops.LowerRlimit) and number == errno.EPERM:
-        return "raising a hard limit needs CAP_SYS_RESOURCE"
-    if type(op) is ops.PivotRoot and number == errno.EINVAL:
-        return "is the root a ramfs? then --no-pivot helps"
     if type(op) in (ops.Unshare, ops.Fork, ops.Propagation, ops.BecomeRoot):
         from pyocirun.spawn.restriction import user_namespace_hint
 
-        return user_namespace_hint(number)
-    if type(op) is ops.JoinNamespace and number == errno.EPERM:
-        return "joining takes CAP_SYS_ADMIN in the user namespace that it belongs to, and in one's own"
-    if type(op) is ops.JoinNamespace and number == errno.EINVAL:
-        return (
-            "is it a user namespace that the caller is in already, or a pid namespace that is no descendant of its own?"
-        )
-    if number == errno.ELOOP:
-        return "a symbolic link in the rootfs leads where it may not"
-    return ""
+        return user_namespace_hint(message.error)
+    hint = _HINTS.get((type(op), message.error), _COMMON_HINTS.get(message.error, ""))
+    return hint if isinstance(hint, str) else hint(op, message)
+
+
+def _mount_permission(op: ops.Mount, message: Message) -> str:
+    if op.fstype == "mqueue":
+        return "mqueue needs an ipc namespace of the container's own"
+    if op.fstype not in ("proc", "sysfs"):
+        return ""
+    namespace = "pid" if op.fstype == "proc" else "network"
+    text = f"a user namespace may mount {op.fstype} only with a {namespace} namespace of its own"
+    return f"{text}, and where the host's {op.fstype} is not partly masked; else bind the host's"
+
+
+def _mount_options(op: ops.Mount, message: Message) -> str:
+    options = op.data.split(",")
+    if 0 < message.value <= len(options):
+        return f"{op.fstype} refused the option {options[message.value - 1]!r}"
+    return f"the file system refused its options {op.data!r}: the kernel log may say which"
+
+
+def _scheduler_permission(op: ops.SetScheduler, message: Message) -> str:
+    if not op.text.startswith("SCHED_DEADLINE"):
+        return "this takes CAP_SYS_NICE, and on some kernels with cgroup v1 linux.resources.cpu.realtimeRuntime"
+    text = "this takes CAP_SYS_NICE, and every CPU of the machine"
+    return f"{text}: a process scheduler can't be used together with AllowedCPUs"
+
+
+_HINTS: dict[tuple[type[ops.Op], int], str | Callable[[Any, Message], str]] = {
+    (ops.Mount, errno.EPERM): _mount_permission,
+    (ops.Mount, errno.EINVAL): _mount_options,
+    (ops.Mount, errno.ENODEV): lambda op, _: f"this kernel has no file system {op.fstype!r}",
+    (ops.Bind, errno.ENOENT): lambda op, _: f"does {op.source} exist on the host?",
+    (ops.Bind, errno.EPERM): (
+        "a user namespace may not take away ro, nosuid, nodev or noexec from what the host mounted so"
+    ),
+    (ops.SetScheduler, errno.EPERM): _scheduler_permission,
+    (ops.SetScheduler, errno.EINVAL): "sched_setattr(2) tells what values go together",
+    (ops.SetIOPriority, errno.EPERM): "the real-time class takes CAP_SYS_NICE or CAP_SYS_ADMIN",
+    (ops.PivotRoot, errno.EINVAL): "is the root a ramfs? then --no-pivot helps",
+    (ops.JoinNamespace, errno.EPERM): (
+        "joining takes CAP_SYS_ADMIN in the user namespace that it belongs to, and in one's own"
+    ),
+    (ops.JoinNamespace, errno.EINVAL): (
+        "is it a user namespace that the caller is in already, or a pid namespace that is no descendant of its own?"
+    ),
+    (ops.LowerRlimit, errno.EPERM): "raising a hard limit needs CAP_SYS_RESOURCE",
+    (ops.OwnRlimit, errno.EPERM): "raising a hard limit needs CAP_SYS_RESOURCE",
+}
+_COMMON_HINTS = {errno.ELOOP: "a symbolic link in the rootfs leads where it may not"}

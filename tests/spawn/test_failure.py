@@ -136,6 +136,7 @@ def test_other_texts_name_operation_step_and_reason(op: Op, step: str, number: i
     [
         (NO_BASH, "lookup", errno.ENOENT, "/usr/bin:/bin"),
         (NO_PATH, "access", errno.EACCES, "executable"),
+        (ops.Resolve("/nope", ""), "access", errno.ENOENT, "in the rootfs"),
         (ops.Exec(("a",), ()), "execve", errno.ENOENT, "interpreter"),
         (ops.Exec(("a",), ()), "execve", errno.ENOEXEC, "#!"),
         (ops.Mount("proc", "/proc", "proc"), "mount", errno.EPERM, "partly masked"),
