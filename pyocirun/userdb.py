@@ -34,29 +34,33 @@ def find_user(wanted: str, passwd: str, group: str) -> User:
     """What "user", "uid", "user:group" or "uid:gid" stands for, as images name their users. "" is root.
 
     passwd, group: the text of the two files.  A uid that passwd does not know has gid 0, or the one given. A group that
-    is given is the only one: others of the user are left out. Raises Error for a name that is not there.
+    is given is the only one: others of the user are left out. Raises Error for a name that is not there, and for an
+    entry whose ids cannot be read: none of them is ever taken for 0.
     """
     name, colon, group_name = wanted.partition(":")
     entry = _passwd_entry(name or "0", passwd)
-    uid = _number(name or "0") if entry is None else _number(entry[2])
+    uid = _number(name or "0") if entry is None else _id(entry, 2, "passwd")
     if uid is None:
         raise Error(f"there is no user {name!r} in the passwd file")
-    gid = (_number(entry[3]) or 0) if entry else 0
     home = entry[5] if entry and len(entry) > 5 and entry[5].startswith("/") else "/"
     if colon:
         return User(uid, find_group(group_name, group), (), home)
-    groups = tuple(_groups_of(entry[0], group)) if entry else ()
-    return User(uid, gid, groups, home)
+    if entry is None:
+        return User(uid, 0, (), home)
+    return User(uid, _id(entry, 3, "passwd"), tuple(_groups_of(entry[0], group)), home)
 
 
 def find_group(wanted: str, group: str) -> int:
-    """The gid of a group's name or number. group: the text of the group file. Raises Error for an unknown name."""
+    """The gid of a group's name or number. group: the text of the group file.
+
+    Raises Error for an unknown name, and for one whose gid cannot be read.
+    """
     number = _number(wanted)
     if number is not None:
         return number
     for fields in _entries(group):
-        if len(fields) > 2 and fields[0] == wanted and (found := _number(fields[2])) is not None:
-            return found
+        if fields[0] == wanted:
+            return _id(fields, 2, "group")
     raise Error(f"there is no group {wanted!r} in the group file")
 
 
@@ -77,17 +81,26 @@ def read_limited(rootfs: str, path: str) -> str:
     with open(fd, "rb") as file:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return ""
-        return file.read(MAX_BYTES).decode("utf-8", "replace")
+        data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            data = data[: data.rfind(b"\n") + 1]  # half a line has half a number
+        return data.decode("utf-8", "replace")
 
 
 def _passwd_entry(wanted: str, passwd: str) -> list[str] | None:
     number = _number(wanted)
     for fields in _entries(passwd):
-        if len(fields) < 4 or _number(fields[2]) is None:
-            continue
-        if fields[0] == wanted if number is None else _number(fields[2]) == number:
+        if fields[0] == wanted if number is None else len(fields) > 2 and _number(fields[2]) == number:
             return fields
     return None
+
+
+def _id(fields: list[str], index: int, file: str) -> int:
+    """The id in this field of an entry."""
+    number = _number(fields[index]) if len(fields) > index else None
+    if number is None:
+        raise Error(f"the entry of {fields[0]!r} in the {file} file has no number in field {index + 1}")
+    return number
 
 
 def _groups_of(user: str, group: str) -> Iterator[int]:
@@ -99,7 +112,7 @@ def _groups_of(user: str, group: str) -> Iterator[int]:
 
 def _entries(text: str) -> Iterator[list[str]]:
     """The fields of each line that has some. A line that is too long does not count."""
-    for line in text[:MAX_BYTES].splitlines():
+    for line in text[:MAX_BYTES].split("\n"):  # splitlines() knows more ends of a line than the C library
         if line and len(line) <= MAX_LINE and not line.startswith("#"):
             yield line.split(":")
 

@@ -53,6 +53,42 @@ def test_an_unknown_user_or_group_is_an_error(wanted: str) -> None:
         find_user(wanted, PASSWD, GROUP)
 
 
+@pytest.mark.parametrize("gid", ["", "x", "-1", "+1", "4294967295", "10 ", None])
+@pytest.mark.parametrize("wanted", ["app", "1000"])
+def test_a_gid_that_cannot_be_read_is_an_error_and_not_0(wanted: str, gid: str | None) -> None:
+    line = "app:x:1000" if gid is None else f"app:x:1000:{gid}::/home/app:/bin/sh"
+
+    with pytest.raises(Error, match="the entry of 'app' in the passwd file has no number in field 4"):
+        find_user(wanted, f"{line}\n", "")
+
+
+@pytest.mark.parametrize("uid", ["", "x", "-0", "00000000000"])
+def test_a_uid_that_cannot_be_read_is_an_error_and_not_0(uid: str) -> None:
+    with pytest.raises(Error, match="in the passwd file has no number in field 3"):
+        find_user("app", f"app:x:{uid}:1000::/:/bin/sh\n", "")
+
+
+def test_a_group_whose_gid_cannot_be_read_is_an_error() -> None:
+    with pytest.raises(Error, match="the entry of 'video' in the group file has no number in field 3"):
+        find_user("0:video", "", "video:x:4x:\nvideo:x:0:\n")
+
+
+@pytest.mark.parametrize("end", ["\x0b", "\x1c", "\x85", "\u2028", "\r"])
+def test_a_line_ends_where_the_c_library_ends_it(end: str) -> None:
+    with pytest.raises(Error, match="there is no user"):
+        find_user("toor", f"app:x:1000:1000:{end}toor:x:0:0::/:/bin/sh\n", "")
+
+
+def test_a_file_that_is_cut_ends_with_a_whole_line(tmp_path: Path) -> None:
+    line = "app:x:1000:1000::/:/bin/sh\n"
+    (tmp_path / "passwd").write_text(line * (2**20 // len(line) + 1))
+
+    text = read_limited(str(tmp_path), "/passwd")
+
+    assert 2**20 - len(line) < len(text) <= 2**20
+    assert text.endswith(line)
+
+
 def test_long_lines_do_not_count() -> None:
     assert find_user("5", f"evil:x:5:0:{'x' * 5000}:/evil:/bin/sh\n", "").home == "/"
 
