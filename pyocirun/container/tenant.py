@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 
+from pyocirun import files
 from pyocirun.container.process import Process as Running
 from pyocirun.container.process import adopt
 from pyocirun.errors import CgroupError, OperationError, SpecError, StateError
@@ -293,8 +294,7 @@ def _foreign_namespaces(pid: int) -> int:
 
 def _setgroups_denied(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/setgroups") as file:
-            return file.read().strip() == "deny"
+        return files.read(f"/proc/{pid}/setgroups").strip() == b"deny"
     except OSError:
         return False
 

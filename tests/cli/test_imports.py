@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
@@ -39,6 +40,12 @@ WANTED = {
     "state": "cli.output",
     "kill": "linux linux.signals",
     "start": "spawn spawn.gate spawn.message",
+    "exec": (
+        "cgroup cgroup.fs cgroup.manager cgroup.tree cli.foreground container.tenant linux linux.capabilities "
+        "linux.host linux.mounts linux.namespaces linux.rlimits plan plan.encode plan.namespaces plan.ops plan.process "
+        "plan.request plan.tenant spawn spawn.effects spawn.launch spawn.message spawn.probe spawn.sync spec.bundle spec.config "
+        "spec.linux spec.mounts spec.process spec.resources"
+    ),
     "delete": "cgroup cgroup.fs cgroup.manager cgroup.tree",
 }
 """Modules of pyocirun by command. Each costs every call up to a millisecond: can a new one wait until it is used?"""
@@ -62,6 +69,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set
             "state": run(directory, root, "state", ID),
             "kill": run(directory, root, "kill", ID, "CONT"),
             "start": run(directory, root, "start", ID),
+            "exec": run(directory, root, "exec", ID, "/probe", "exit", "0"),
             "delete": run(directory, root, "delete", "--force", ID),
         }
     finally:
@@ -83,6 +91,21 @@ def test_nothing_else_is_imported_but_what_a_bare_interpreter_has(imported: dict
     others = {name for name in imported[command] if name.partition(".")[0] != "pyocirun"} - BARE
 
     assert not others, sorted(others)
+
+
+@pytest.mark.parametrize("command", WANTED)
+def test_nothing_of_it_starts_the_second_half_of_the_interpreter(imported: dict[str, set[str]], command: str) -> None:
+    """The command starts without `open` and `print`, see pyocirun/cli/boot.py: calling one costs more than the rest."""
+    found = []
+    for name in imported[command]:
+        spec = importlib.util.find_spec(name) if name.startswith("pyocirun.") else None
+        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+            continue
+        for node in ast.walk(ast.parse(Path(spec.origin).read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("open", "print"):
+                found.append(f"{name}:{node.lineno}")
+
+    assert not found
 
 
 def run(directory: Path, root: str, *arguments: str) -> set[str]:
