@@ -24,14 +24,16 @@ class Trace:
     def __init__(self) -> None:
         self.began = time.monotonic_ns() - time.process_time_ns()
         self._events: list[Event] = []
-        self._name = "start the interpreter"
-        self._since = self.began
+        self._now: dict[int, tuple[str, int]] = {COMMAND: ("start the interpreter", self.began)}
 
-    def step(self, name: str) -> None:
-        """From now on it is this that takes the time."""
+    def step(self, name: str, row: int = COMMAND) -> None:
+        """From now on it is this that takes the time. "": nothing does."""
         now = time.monotonic_ns()
-        self._events.append((self._name, self._since, now, COMMAND))
-        self._name, self._since = name, now
+        if row in self._now:
+            before, since = self._now.pop(row)
+            self._events.append((before, since, now, row))
+        if name:
+            self._now[row] = name, now
 
     def operations(self, texts: Sequence[str], stamps: bytes) -> None:
         """What nsexec did until now. texts: of a plan's operations.  stamps: when each began, 8 bytes, 0 if never."""
@@ -46,7 +48,8 @@ class Trace:
         """End the last step, and write the file. Raises OSError."""
         from _json import encode_basestring_ascii as text  # without the package: this is no reason to load it
 
-        self.step("")
+        for row in tuple(self._now):
+            self.step("", row)
         rows = {COMMAND: f"pyocirun {command}", NSEXEC: "nsexec"}
         pid = posix.getpid()
         events = [

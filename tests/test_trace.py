@@ -39,3 +39,14 @@ def test_operations_have_a_row_of_their_own(tmp_path: Path) -> None:
 
     assert [event["name"] for event in found] == ["clone", "mount"]
     assert found[0]["dur"] == 1
+
+
+def test_a_step_of_nsexec_lasts_until_the_next_one(tmp_path: Path) -> None:
+    trace = Trace()
+    trace.step("hooks", NSEXEC)
+    trace.step("execute", NSEXEC)
+    trace.step("", NSEXEC)
+
+    found = [event for event in events(trace, tmp_path / "t") if event["tid"] == NSEXEC]
+
+    assert [event["name"] for event in found] == ["hooks", "execute"]

@@ -148,6 +148,41 @@ def test_timings_are_a_trace_whose_sum_is_the_whole(runtime: Runtime, bundle: Bu
     assert "TERM=xterm" not in path.read_text()
 
 
+def _rows(path: Path) -> tuple[list[str], list[str]]:
+    """The names of the command's steps, and of nsexec's."""
+    events = [event for event in json.loads(path.read_text())["traceEvents"] if event["ph"] == "X"]
+    return [event["name"] for event in events if event["tid"] == 1], [
+        event["name"] for event in events if event["tid"] == 2
+    ]
+
+
+@only("pyocirun")
+def test_timings_of_exec_have_its_steps_and_those_of_nsexec(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    path = place / "timings.json"
+    id = runtime.running(bundle)
+
+    runtime("exec", id, "/bin/probe", "exit", "0", options=("--timings", str(path))).ok()
+
+    steps, operations = _rows(path)
+    assert {"load the state", "look at the container, and make the plan", "wait for the process"} <= set(steps)
+    assert "join the container's pid, network, mount, ipc, uts namespaces" in operations
+    assert operations[-1].startswith("exec")
+
+
+@only("pyocirun")
+def test_timings_of_start_tell_hooks_from_the_program(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    path = place / "timings.json"
+    bundle.hook("startContainer", "/bin/true")
+    bundle.hook("poststart", "/bin/true")
+    id = runtime.created(bundle.args("sleep", "60"))
+
+    runtime("start", id, options=("--timings", str(path))).ok()
+
+    steps, operations = _rows(path)
+    assert {"load the state", "open the gate", "poststart hooks"} <= set(steps)
+    assert operations == ["run startContainer hook /bin/true", "execute /bin/probe"]
+
+
 @only("pyocirun")
 def test_a_level_leaves_warnings_out(runtime: Runtime, bundle: Bundle) -> None:
     bundle.process["capabilities"]["bounding"].append("CAP_NO_SUCH")

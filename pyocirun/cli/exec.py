@@ -39,6 +39,7 @@ def run(call: Call, session: Session) -> int:
             process.signal(9)
             process.wait()
             raise
+    session.step("wait for the process" if signals else "finish")
     if process.terminal >= 0 and signals:
         return _follow_terminal(process, signals)
     return signals.follow(process.pid, process.signal, process.wait) if signals else 0

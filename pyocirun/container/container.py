@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pyocirun.container.state import Directory, State
     from pyocirun.spec.config import Spec
     from pyocirun.spec.hooks import Hook
+    from pyocirun.trace import Trace
 
 SIGKILL = 9
 KILL_SECONDS = 10.0
@@ -49,6 +50,7 @@ class Container:
         functions: dict[str, tuple[Function, ...]] | None = None,
         debug: Callable[[str], None] | None = None,
         saved: bytes = b"",
+        trace: Trace | None = None,
     ) -> None:
         self._saved = saved  # state.json as it was seen last: what is still the same is not parsed again
         self._functions = functions or {}
@@ -56,6 +58,7 @@ class Container:
         self._state = state
         self._warn = warn
         self._debug = debug
+        self._trace = trace
         if init is None:
             init = child(f"{root}/{state.id}", state.init_process_pid)
         self.init = init if init is not None else open_process(state.init_process_pid, state.init_process_start)
@@ -141,6 +144,7 @@ class Container:
         poststart hook that fails stops and deletes the container.
         """
         notify = None
+        self.step("lock the container, and look at it")
         with self._locked():
             self._refuse_start()
             if notify_socket and files.is_directory(f"{self._path}/{states.NOTIFY}"):
@@ -153,9 +157,12 @@ class Container:
                 if notify is not None:
                     notify.close()
                 raise
+        self.step("finish")
         if self._state.poststart or self._functions.get("poststart"):
+            self.step("poststart hooks")
             self._run_poststart()
         if notify is not None and notify_socket and self.init is not None:
+            self.step("wait for READY")
             if notify_in_background:
                 notify.run_in_background(notify_socket, self.init)
             else:
@@ -198,6 +205,7 @@ class Container:
         from pyocirun.spawn.launch import check_preserved
 
         check_preserved(preserve_fds)
+        self.step("read the process")
         self._refuse_exec(ignore_paused)
         wanted = tenant.wanted_process(
             self,
@@ -403,6 +411,11 @@ class Container:
         }
         return {**shown, "annotations": state.annotations} if state.annotations else shown
 
+    def step(self, name: str) -> None:
+        """For the trace: it is this that takes the time from now on."""
+        if self._trace is not None:
+            self._trace.step(name)
+
     # What follows serves the methods above.
 
     def _locked(self) -> Directory:
@@ -490,7 +503,8 @@ class Container:
         from pyocirun.spawn.gate import open_gate
 
         assert self.init is not None
-        open_gate(self._path, self._state, self.init, self._oom_killed)
+        self.step("open the gate")
+        open_gate(self._path, self._state, self.init, self._oom_killed, self._trace)
 
     def _oom_killed(self) -> Error | None:
         from pyocirun.container.oom import oom_killed

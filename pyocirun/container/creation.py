@@ -109,7 +109,9 @@ class Creation:
         init = Process(launched.pid, launched.pidfd, master)
         adopt(self.directory.path, init)
         factory = self.factory
-        return Container(factory.root, self.state, init, factory.warn, self.functions, factory.debug, self.saved)
+        return Container(
+            factory.root, self.state, init, factory.warn, self.functions, factory.debug, self.saved, factory.trace
+        )
 
     def _encode(self) -> Encoded:
         planned = self.plan
@@ -145,7 +147,9 @@ class Creation:
         finally:
             self._close_tasks()
             if stamps >= 0:
-                self._tell_times(stamps)
+                from pyocirun.spawn.stamps import tell_times
+
+                tell_times(self.plan, stamps, self.factory.debug, self.factory.trace)
             self.factory.step("finish")
 
     def _prepare(self, config: bytes, launched: Launched) -> None:
@@ -174,16 +178,6 @@ class Creation:
         from pyocirun.spawn.stamps import make_stamps
 
         return make_stamps()
-
-    def _tell_times(self, stamps: int) -> None:
-        """What nsexec did, and when, for --debug and --timings."""
-        from pyocirun.spawn.stamps import take_stamps, tell_times
-
-        times = take_stamps(stamps)
-        if self.factory.trace is not None:
-            self.factory.trace.operations([op.describe() for op in self.plan.ops], times)
-        if self.factory.debug is not None:
-            tell_times(self.plan, times, self.factory.debug)
 
     def _before_clone(self) -> None:
         self._tell_warnings()

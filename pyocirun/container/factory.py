@@ -40,8 +40,8 @@ class Factory:
     rootless: cgroups that may not be made are passed over; None: as the caller's privileges are.  root_on_tmpfs: mount
     a tmpfs on `root` if it is not one.  newuidmap, newgidmap: programs that map ids for a caller who may not, looked up
     in PATH.  criu: the program for checkpoint and restore, a name or a path.  warn, debug: get one line each; None:
-    warnings go to the `warnings` module, debug nowhere.  trace: is told the steps of `create` as they begin, and when
-    nsexec did what.
+    warnings go to the `warnings` module, debug nowhere.  trace: is told the steps of `create`, start and exec as they
+    begin, and when nsexec did what.
 
     Safe to use from many threads at once; it leaves the working directory, umask, signal handlers, environment and
     other children of the process alone.
@@ -214,7 +214,9 @@ class Factory:
         """The container with this id. Raises InvalidID, ContainerNotExist, StateError for a state that is damaged."""
         states.check_id(id)
         states.check_root(self.root)
-        container = Container(self.root, states.load(self.root, id), None, self.warn, None, self.debug)
+        self.step("load the state")
+        state = states.load(self.root, id)
+        container = Container(self.root, state, None, self.warn, None, self.debug, trace=self.trace)
         container.criu = self.criu
         return container
 

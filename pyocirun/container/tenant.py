@@ -21,7 +21,6 @@ from pyocirun.spawn.sync import await_exec, drive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from pyocirun.cgroup.unit import Unit
@@ -88,6 +87,7 @@ def start(
     init = container.init
     if init is None:
         raise StateError("cannot exec in a stopped container", id=container.id, status="stopped")
+    container.step("look at the container, and make the plan")
     namespaces = _foreign_namespaces(init.pid)
     if init.ended(0):  # then these were of nobody, or of somebody else, and what is to be joined is not the container
         raise StateError("cannot exec in a stopped container", id=container.id, status="stopped")
@@ -115,7 +115,8 @@ def start(
 
     handover = _handover(wanted.terminal, console_socket, pidfd_socket)
     agent = _Agent(container, linux.seccomp)
-    stamps = _make_stamps() if container._debug is not None else -1
+    container.step("nsexec enters the container")
+    stamps = _make_stamps() if container._debug is not None or container._trace is not None else -1
     try:
         stdio = handover.stdio(stdio) if handover is not None else stdio
         encoded = encode(plan, stamps=stamps >= 0)
@@ -143,7 +144,10 @@ def start(
     finally:
         agent.close()
         if stamps >= 0:
-            _tell_times(plan, stamps, container._debug)
+            from pyocirun.spawn.stamps import tell_times
+
+            tell_times(plan, stamps, container._debug, container._trace)
+        container.step("finish")
         if handover is not None:
             handover.close()
     adopt(container._path, process)
@@ -154,14 +158,6 @@ def _make_stamps() -> int:
     from pyocirun.spawn.stamps import make_stamps
 
     return make_stamps()
-
-
-def _tell_times(plan: ops.Plan, stamps: int, debug: Callable[[str], None] | None) -> None:
-    from pyocirun.spawn.stamps import take_stamps, tell_times
-
-    times = take_stamps(stamps)
-    if debug is not None:
-        tell_times(plan, times, debug)
 
 
 def _with_oom(error: OperationError, container: Container) -> OperationError:

@@ -16,19 +16,25 @@ if TYPE_CHECKING:
     from pyocirun.container.process import Process
     from pyocirun.container.state import State
     from pyocirun.errors import Error
+    from pyocirun.trace import Trace
 
 
-def open_gate(directory: str, state: State, init: Process, oom: Callable[[], Error | None]) -> None:
+def open_gate(
+    directory: str, state: State, init: Process, oom: Callable[[], Error | None], trace: Trace | None = None
+) -> None:
     """Write GO into the gate and wait until execve(2) has happened.
 
     directory: the container's state directory.  oom: the error to raise if the kernel killed for lack of memory.
+    trace: is told what init does meanwhile.
     Raises OperationError or HookError for what failed, StateError if nobody waits at the gate.
     """
     report = posix.open(f"{directory}/report", posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
     try:
         _write_go(f"{directory}/gate", state)
-        _listen(report, state, init, oom)
+        _tell(trace, state, ("hook",))
+        _listen(report, state, init, oom, trace)
     finally:
+        _tell(trace, state, ())
         posix.close(report)
 
 
@@ -46,7 +52,7 @@ def _write_go(path: str, state: State) -> None:
         raise StateError("cannot start a container that has stopped", id=state.id, status="stopped") from None
 
 
-def _listen(report: int, state: State, init: Process, oom: Callable[[], Error | None]) -> None:
+def _listen(report: int, state: State, init: Process, oom: Callable[[], Error | None], trace: Trace | None) -> None:
     """Messages until the end of file. It follows AT("exec") when execve closed the FIFO; a dead init closes it too."""
     announced = False
     while True:
@@ -60,12 +66,24 @@ def _listen(report: int, state: State, init: Process, oom: Callable[[], Error | 
         for message in _messages(data):
             if message.kind == FAILED:
                 raise _failure(state, message)
-            announced = announced or message.kind == AT
+            if message.kind == AT:
+                announced = True
+                _tell(trace, state, ("seccomp", "exec"))
     killed = oom() if not announced or init.ended(0) else None
     if killed is not None:
         raise killed
     if not announced:
         raise OperationError("container init ended before it could exec")
+
+
+def _tell(trace: Trace | None, state: State, kinds: tuple[str, ...]) -> None:
+    """It is operations of these kinds that init does from now on."""
+    if trace is not None:
+        from pyocirun.trace import NSEXEC
+
+        verbs = {"hook": "run startContainer hook ", "seccomp": "load the seccomp filter", "exec": "execute "}
+        texts = [verbs[kind] + text for _, kind, text, _ in state.behind_gate if kind in kinds]
+        trace.step(", ".join(texts) or ("leave the gate" if kinds else ""), NSEXEC)
 
 
 def _messages(data: bytes) -> list[Message]:

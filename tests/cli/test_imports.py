@@ -43,8 +43,8 @@ WANTED = {
     "exec": (
         "cgroup cgroup.fs cgroup.manager cgroup.tree cli.foreground container.tenant linux linux.capabilities "
         "linux.host linux.mounts linux.namespaces linux.rlimits plan plan.encode plan.namespaces plan.ops plan.process "
-        "plan.request plan.tenant spawn spawn.effects spawn.launch spawn.message spawn.probe spawn.sync spec.bundle spec.config "
-        "spec.linux spec.mounts spec.process spec.resources"
+        "plan.request plan.tenant spawn spawn.effects spawn.launch spawn.message spawn.probe spawn.sync spec.bundle "
+        "spec.config spec.linux spec.mounts spec.process spec.resources"
     ),
     "delete": "cgroup cgroup.fs cgroup.manager cgroup.tree",
 }
