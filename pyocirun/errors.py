@@ -11,8 +11,10 @@ class Error(Exception):
     """What every failure of pyocirun tells.
 
     message: what was tried, on what.  errno: 0 if no system call failed.  path: host view, or "".
-    hint: one thing to try, or "".  step: name of the operation that failed, or "".
+    hint: one thing to try, or "".  step: the part of the work that failed: a system call, or what the family has.
     """
+
+    family_step = ""
 
     def __init__(self, message: str, *, errno: int = 0, path: str = "", hint: str = "", step: str = "") -> None:
         super().__init__(message)
@@ -20,7 +22,7 @@ class Error(Exception):
         self.errno = errno
         self.path = path
         self.hint = hint
-        self.step = step
+        self.step = step or self.family_step
 
     def __str__(self) -> str:
         return self.message
@@ -33,6 +35,8 @@ class SpecError(Error):
     faults: every fault that was found, as (pointer, text); at least this one.
     """
 
+    family_step = "config"
+
     def __init__(
         self,
         message: str,
@@ -43,7 +47,7 @@ class SpecError(Error):
         path: str = "",
         hint: str = "",
     ) -> None:
-        super().__init__(message, errno=errno, path=path, hint=hint, step="config")
+        super().__init__(message, errno=errno, path=path, hint=hint)
         self.pointer = pointer
         self.faults = faults if faults is not None else [(pointer, message)]
 
@@ -51,12 +55,26 @@ class SpecError(Error):
 class UsageError(Error):
     """A command or call got arguments that it cannot take."""
 
+    family_step = "arguments"
+
 
 class StateError(Error):
     """The container is not in a state for this: id, and its status, or "" if it has none."""
 
-    def __init__(self, message: str, *, id: str = "", status: str = "", path: str = "", hint: str = "") -> None:
-        super().__init__(message, path=path, hint=hint)
+    family_step = "state"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        id: str = "",
+        status: str = "",
+        errno: int = 0,
+        path: str = "",
+        hint: str = "",
+        step: str = "",
+    ) -> None:
+        super().__init__(message, errno=errno, path=path, hint=hint, step=step)
         self.id = id
         self.status = status
 
@@ -114,16 +132,20 @@ class HookError(Error):
 class CriuError(Error):
     """criu is missing, too old, or could not do it. log: the end of what it logged, line by line.  path: its log."""
 
+    family_step = "criu"
+
     def __init__(
         self, message: str, *, log: tuple[str, ...] = (), errno: int = 0, path: str = "", hint: str = ""
     ) -> None:
-        super().__init__(message, errno=errno, path=path, hint=hint, step="criu")
+        super().__init__(message, errno=errno, path=path, hint=hint)
         self.log = log
 
 
 class CgroupError(Error):
     """The kernel refused something in a cgroup. path: the file or directory.  controller: "" for none."""
 
+    family_step = "cgroup"
+
     def __init__(self, message: str, *, path: str = "", controller: str = "", errno: int = 0, hint: str = "") -> None:
-        super().__init__(message, errno=errno, path=path, hint=hint, step="cgroup")
+        super().__init__(message, errno=errno, path=path, hint=hint)
         self.controller = controller

@@ -41,7 +41,7 @@ def find_user(wanted: str, passwd: str, group: str) -> User:
     entry = _passwd_entry(name or "0", passwd)
     uid = _number(name or "0") if entry is None else _id(entry, 2, "passwd")
     if uid is None:
-        raise Error(f"there is no user {name!r} in the passwd file")
+        raise Error(f"there is no user {name!r} in the passwd file", step="passwd")
     home = entry[5] if entry and len(entry) > 5 and entry[5].startswith("/") else "/"
     if colon:
         return User(uid, find_group(group_name, group), (), home)
@@ -61,7 +61,7 @@ def find_group(wanted: str, group: str) -> int:
     for fields in _entries(group):
         if fields[0] == wanted:
             return _id(fields, 2, "group")
-    raise Error(f"there is no group {wanted!r} in the group file")
+    raise Error(f"there is no group {wanted!r} in the group file", step="group")
 
 
 def read_limited(rootfs: str, path: str) -> str:
@@ -99,7 +99,7 @@ def _id(fields: list[str], index: int, file: str) -> int:
     """The id in this field of an entry."""
     number = _number(fields[index]) if len(fields) > index else None
     if number is None:
-        raise Error(f"the entry of {fields[0]!r} in the {file} file has no number in field {index + 1}")
+        raise Error(f"the entry of {fields[0]!r} in the {file} file has no number in field {index + 1}", step=file)
     return number
 
 

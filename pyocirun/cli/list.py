@@ -48,7 +48,7 @@ def _states(session: Session) -> list[dict[str, Any]]:
             os.stat(root)
         except OSError as error:
             reason = "no such file or directory" if error.errno == 2 else os.strerror(error.errno or 0)
-            raise Error(f"open {root}: {reason}", errno=error.errno or 0, path=root) from error
+            raise Error(f"open {root}: {reason}", errno=error.errno or 0, path=root, step="open") from error
     states = []
     for container in session.factory(warn=_tell).list():
         try:

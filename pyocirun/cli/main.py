@@ -247,6 +247,7 @@ def default_root(*, make: bool = False) -> str:
                 f"cannot make {root}: {posix.strerror(error.errno or 0)}",
                 errno=error.errno or 0,
                 path=root,
+                step="mkdir",
                 hint="the path in $XDG_RUNTIME_DIR must be writable by the user",
             ) from error
     return root

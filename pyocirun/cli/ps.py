@@ -28,7 +28,7 @@ def only(table: str, pids: set[int]) -> str:
     """The header of what `ps` printed, and the lines of these processes. Raises Error if no column is called PID."""
     header, *lines = table.splitlines() or [""]
     if "PID" not in header.split():
-        raise Error("couldn't find PID field in ps output", hint="have ps print it: -o pid,...")
+        raise Error("couldn't find PID field in ps output", hint="have ps print it: -o pid,...", step="ps")
     column = header.split().index("PID")
     kept = [header]
     for line in lines:
@@ -45,8 +45,8 @@ def _ps(arguments: list[str]) -> str:
         done = subprocess.run(["ps", *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False)
     except OSError as error:
         text = f"cannot run ps: {(error.strerror or '').lower()}"
-        raise Error(text, errno=error.errno or 0, hint="--format json needs no ps") from error
+        raise Error(text, errno=error.errno or 0, hint="--format json needs no ps", step="execve") from error
     if done.returncode != 0:
         said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
-        raise Error(f"ps {' '.join(arguments)}: exit status {done.returncode}: {said}")
+        raise Error(f"ps {' '.join(arguments)}: exit status {done.returncode}: {said}", step="ps")
     return done.stdout.decode("utf-8", "surrogateescape")

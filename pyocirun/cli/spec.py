@@ -22,7 +22,7 @@ def run(call: Call, session: Session) -> int:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except FileExistsError as error:
-        raise Error(f"File {_NAME} exists. Remove it first", errno=error.errno or 0, path=path) from error
+        raise Error(f"File {_NAME} exists. Remove it first", errno=error.errno or 0, path=path, step="open") from error
     with open(fd, "w", encoding="utf-8") as file:
         file.write(text)
     return 0

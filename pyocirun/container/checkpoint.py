@@ -155,7 +155,7 @@ def _external_namespaces(spec: Spec, criu: Criu) -> tuple[str, ...]:
                 inode = posix.stat(space.path).st_ino
             except OSError as error:
                 text = f"the {space.type} namespace {space.path} is gone: {error.strerror}"
-                raise Error(text, errno=error.errno or 0, path=space.path) from error
+                raise Error(text, errno=error.errno or 0, path=space.path, step="stat") from error
             found.append(f"{file}[{inode}]:{key}")
     return tuple(found)
 

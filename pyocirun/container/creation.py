@@ -510,5 +510,7 @@ def open_namespace(path: str, type: str) -> int:
         found = 0
     if found != FLAGS[type]:
         posix.close(fd)
-        raise OperationError(f"cannot join the {type} namespace {path}: it is no {type} namespace", path=path)
+        raise OperationError(
+            f"cannot join the {type} namespace {path}: it is no {type} namespace", path=path, step="verify"
+        )
     return fd

@@ -354,7 +354,7 @@ def open_directory(path: str, *, make: int = 0) -> int:
         return posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except OSError as error:
         text = f"cannot open the directory {path}: {posix.strerror(error.errno or 0).lower()}"
-        raise Error(text, errno=error.errno or 0, path=path) from error
+        raise Error(text, errno=error.errno or 0, path=path, step="open") from error
 
 
 def _notify(answer: dict[int, list[int | bytes]], fd: int, notified: Notified) -> BaseException | None:

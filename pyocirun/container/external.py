@@ -326,7 +326,7 @@ def compare(found: list[Entry], told: list[tuple[int, str]], pid: int) -> None:
             _compare_one(found[index], source, root)
     except OSError as error:
         text = f"what was restored cannot be looked at: {error.strerror}"
-        raise Error(text, errno=error.errno or 0, path=str(error.filename or "")) from error
+        raise Error(text, errno=error.errno or 0, path=str(error.filename or ""), step="compare") from error
     finally:
         posix.close(root)
 

@@ -79,11 +79,13 @@ class Mover:
     def _move(self, outside: IPRoute, inside: IPRoute, target: int, name: str, wanted: str) -> None:
         found = outside.link_lookup(ifname=name)
         if not found:
-            raise OperationError(f"cannot move network device {name}: there is none on the host", errno=ENODEV)
+            raise OperationError(
+                f"cannot move network device {name}: there is none on the host", errno=ENODEV, step="lookup"
+            )
         if inside.link_lookup(ifname=wanted):
             hint = f'the name "{wanted[:12]}%d" would take the next free number'
             text = f"cannot move network device {name}: the container has a device {wanted} already"
-            raise OperationError(text, errno=EEXIST, hint=hint)
+            raise OperationError(text, errno=EEXIST, hint=hint, step="lookup")
         (link,) = outside.get_links(found[0])
         addresses = tuple(_addresses(outside, found[0]))
         before = _indexes(inside)

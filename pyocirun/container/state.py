@@ -205,7 +205,9 @@ def _open(path: str, id: str) -> int:
         raise not_exist(id) from None
     except OSError as error:
         text = f"cannot open the state directory of container {id}: {error.strerror}"
-        raise StateError(text, id=id, path=path, hint="a symbolic link there is not ours") from None
+        number = error.errno or 0
+        hint = "a symbolic link there is not ours"
+        raise StateError(text, id=id, errno=number, path=path, hint=hint, step="open") from None
 
 
 def not_exist(id: str) -> ContainerNotExist:
@@ -231,11 +233,13 @@ def read(directory: int, root: str, id: str) -> bytes:
     except FileNotFoundError:
         raise not_exist(id) from None
     except OSError as error:
-        raise StateError(f"cannot open the state of container {id}: {error.strerror}", id=id, path=path) from None
+        text, number = f"cannot open the state of container {id}: {error.strerror}", error.errno or 0
+        raise StateError(text, id=id, errno=number, path=path, step="open") from None
     try:
         return posix.read(fd, min(posix.fstat(fd).st_size, 1 << 24))
     except OSError as error:
-        raise StateError(f"cannot read the state of container {id}: {error.strerror}", id=id, path=path) from None
+        text, number = f"cannot read the state of container {id}: {error.strerror}", error.errno or 0
+        raise StateError(text, id=id, errno=number, path=path, step="read") from None
     finally:
         posix.close(fd)
 

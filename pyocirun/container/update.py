@@ -57,7 +57,7 @@ def update_rdt(container: Container, l3_cache_schema: str, mem_bw_schema: str) -
         document = _document(container)
         rdt = (document.get("linux") or {}).get("intelRdt")
         if rdt is None or not container._state.rdt_group:
-            raise Error("updating a non-existent Intel RDT configuration is not supported")
+            raise Error("updating a non-existent Intel RDT configuration is not supported", step="resctrl")
         wanted = {"l3CacheSchema": l3_cache_schema, "memBwSchema": mem_bw_schema}
         changed = {name: schema for name, schema in wanted.items() if schema}
         rdt.update(changed)

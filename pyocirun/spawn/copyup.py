@@ -72,7 +72,8 @@ class _Work:
     def directory(self, source: int, target: int, depth: int) -> None:
         """All entries of one directory."""
         if depth > MAX_DEPTH:
-            raise OperationError(f"cannot copy {self.path} into the tmpfs: more than {MAX_DEPTH} directories deep")
+            text = f"cannot copy {self.path} into the tmpfs: more than {MAX_DEPTH} directories deep"
+            raise OperationError(text, step="copy")
         reading = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=source)
         try:
             names = self.names(reading)
@@ -93,7 +94,7 @@ class _Work:
                 names.append(entry.name)
                 if self.entries + len(names) > MAX_ENTRIES:
                     text = f"cannot copy {self.path}/{entry.name} into the tmpfs: more than {MAX_ENTRIES} files"
-                    raise OperationError(text)
+                    raise OperationError(text, step="copy")
         self.entries += len(names)
         return names
 

@@ -73,7 +73,7 @@ def _listen(report: int, state: State, init: Process, oom: Callable[[], Error | 
     if killed is not None:
         raise killed
     if not announced:
-        raise OperationError("container init ended before it could exec")
+        raise OperationError("container init ended before it could exec", step="wait")
 
 
 def _tell(trace: Trace | None, state: State, kinds: tuple[str, ...]) -> None:

@@ -42,9 +42,8 @@ def probe(*, whole: bool = True, security: bool = True, rdt: bool = True) -> Hos
 def _host(mountinfo: str, cgroup: str, uid_map: str, *, whole: bool, security: bool, rdt: bool) -> Host:
     kernel = kernel_version(posix.uname().release)
     if kernel < OLDEST_KERNEL:
-        raise Error(
-            f"Linux {kernel[0]}.{kernel[1]} is too old: pyocirun needs {OLDEST_KERNEL[0]}.{OLDEST_KERNEL[1]} or newer"
-        )
+        found, wanted = [".".join(map(str, version)) for version in (kernel, OLDEST_KERNEL)]
+        raise Error(f"Linux {found} is too old: pyocirun needs {wanted} or newer", step="uname")
     lines = mountinfo.splitlines()
     mounts = [_mount(line) for line in lines if whole or " - cgroup" in line or (rdt and " - resctrl" in line)]
     own = own_cgroups(cgroup)
