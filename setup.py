@@ -53,8 +53,8 @@ PYTHON = os.path.realpath(sys.executable)
 NOT_IMPORTED = ("pyocirun.__main__", "pyocirun.cli.start_command", "pyocirun.cli.boot")
 """Programs, not modules."""
 
-SNAPSHOT_WORKS = sys.version_info[:2] == (3, 11)
-"""Later interpreters keep something of theirs in thread-local memory, which no snapshot has."""
+SNAPSHOT_WORKS = sys.version_info < (3, 14)
+"""Later interpreters start in one phase, and so with the streams and the environment of the build."""
 
 VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 SITES = [f"lib/{VERSION}/site-packages", f"local/lib/{VERSION}/dist-packages", "lib/python3/dist-packages"]
@@ -159,9 +159,10 @@ def embeds_here(directory: Path) -> bool:
 
 def compile_embedded(directory: Path, sites: list[str], target: Path) -> None:
     """The launcher with libpython linked in. directory: for the header with frozen modules that goes into it."""
-    (directory / "frozen.h").write_text(frozen_header())
+    words = shlex.split(" ".join(sysconfig.get_config_var(name) or "" for name in ("LIBS", "MODLIBS", "SYSLIBS")))
+    libraries = [word for word in words if word.startswith("-") or os.path.isfile(word)]
+    (directory / "frozen.h").write_text(frozen_header() + builtin_header(set(words) - set(libraries)))
     includes = [f"-I{sysconfig.get_path('include')}", f"-I{sysconfig.get_path('platinclude')}", f"-I{directory}"]
-    libraries = shlex.split(" ".join(sysconfig.get_config_var(name) or "" for name in ("LIBS", "MODLIBS", "SYSLIBS")))
     # Not position-independent: relocating libpython's tables would be a tenth of a start.
     flags = ["-std=gnu17", "-O2", "-s", "-fno-pie", "-no-pie", "-DEMBED", *includes]
     wrap = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc", "free")]
@@ -234,6 +235,21 @@ def frozen_header() -> str:
         is_package = int(path.name == "__init__.py")
         rows.append(f'{{.name = "{name}", .code = frozen_{number}, .size = {len(code)}, .is_package = {is_package}}},')
     return "\n".join([*tables, "static const struct _frozen frozen_modules[] = {", *rows, "{0}};", ""])
+
+
+def builtin_header(missing: set[str]) -> str:
+    """The C table of built-in modules, in the place of libpython's: all that this interpreter has, but for `missing`.
+
+    missing: archives of hash functions that libpython calls and Debian's and Ubuntu's packages leave out, such as
+    "Modules/_hacl/libHacl_Hash_SHA2.a". Who imports _sha2 takes that of OpenSSL then.
+    """
+    without = {"_" + Path(archive).stem.rpartition("_")[2].lower() for archive in missing}
+    special = {"builtins": "NULL", "sys": "NULL", "marshal": "PyMarshal_Init", "_warnings": "_PyWarnings_Init"}
+    names = [name for name in sys.builtin_module_names if name not in without]
+    starts = {name: special.get(name, f"PyInit_{name}") for name in names}
+    declared = [f"extern PyObject *{start}(void);" for start in starts.values() if start != "NULL"]
+    rows = [f'{{"{name}", {start}}},' for name, start in starts.items()]
+    return "\n".join([*declared, "struct _inittab _PyImport_Inittab[] = {", *rows, "{0}};", ""])
 
 
 def compile_c(flags: list[str], sources: list[Path], target: Path, link: list[str] | None = None) -> None:

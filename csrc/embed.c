@@ -17,11 +17,14 @@
 #include <unistd.h>
 
 #include "embed.h"
-#include "frozen.h" /* frozen_modules, made by setup.py */
+#include "frozen.h" /* frozen_modules, and _PyImport_Inittab in the place of libpython's: made by setup.py */
 #include "snapshot.h"
 
 /* From Python 3.14 on there is one phase. */
 #define TWO_PHASES (PY_VERSION_HEX < 0x030e0000)
+
+/* In no header of python3-dev from Python 3.13 on. */
+extern const PyConfig *_PyInterpreterState_GetConfig(PyInterpreterState *interpreter);
 
 static int set(PyConfig *config, wchar_t **field, const char *text)
 {

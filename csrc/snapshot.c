@@ -4,7 +4,7 @@
  * Starting an interpreter and importing 50 modules takes 40 million instructions, and comes out the same each time. So
  * the build does it once, and writes the memory behind the program file:
  *
- *	program | pages that differ | struct snapshot, sources | struct tail
+ *	program | pages that differ | struct snapshot, sources, thread-local memory | struct tail
  *
  * At start those pages are mapped copy-on-write, and only what is touched is ever read. It works because all that
  * memory lies at fixed addresses. The program is not position-independent, so types, functions and the
@@ -52,6 +52,7 @@ struct snapshot {
 	uint64_t runs;
 	struct run_of_pages run[MAX_RUNS];
 	uint64_t sources; /* bytes that follow */
+	uint64_t thread;  /* bytes of thread-local memory, after the sources */
 };
 
 struct tail {
@@ -67,6 +68,12 @@ struct kept {
 };
 
 extern char __data_start[], _end[];
+
+/* Thread-local variables of the program: from Python 3.12 on one of them says which thread of Python runs. */
+struct block {
+	char *at;
+	size_t length;
+};
 
 static int making;
 static char *top;
@@ -323,6 +330,28 @@ static int check_words(char *from, const char *to, const struct kept *kept, int 
 	return found || mapped == 0 || mapped == 256 ? -1 : 0;
 }
 
+static int note_thread_local(struct dl_phdr_info *program, size_t size, void *data)
+{
+	struct block *block = data;
+
+	(void)size;
+	for (int i = 0; i < program->dlpi_phnum; i++) {
+		if (program->dlpi_phdr[i].p_type == PT_TLS) {
+			block->at = program->dlpi_tls_data;
+			block->length = program->dlpi_phdr[i].p_memsz;
+		}
+	}
+	return 1; /* the program is the first, and its libraries have theirs by themselves */
+}
+
+static struct block find_thread_local(void)
+{
+	struct block found = { NULL, 0 };
+
+	dl_iterate_phdr(note_thread_local, &found);
+	return found;
+}
+
 static int add_run(struct snapshot *about, uintptr_t from, uintptr_t to)
 {
 	struct run_of_pages *last = about->runs ? &about->run[about->runs - 1] : NULL;
@@ -357,11 +386,22 @@ static int find_runs(struct snapshot *about)
 	return add_run(about, AREA, ((uintptr_t)top + about->page - 1) & ~(about->page - 1));
 }
 
+/* What Python's functions left on their stack on the way: from Python 3.12 on there are addresses of C's stack in it. */
+static void clear_stack(void)
+{
+	PyThreadState *state = PyThreadState_Get();
+
+	if (state->datastack_top)
+		memset(state->datastack_top, 0,
+		       (size_t)((char *)state->datastack_limit - (char *)state->datastack_top));
+}
+
 int snapshot_write(const char *path, const char *sources, size_t length)
 {
 	static struct snapshot about;
 	struct kept kept[MAX_KEPT];
 	int count = find_kept(kept);
+	struct block thread = find_thread_local();
 	struct tail tail = { .magic = MAGIC };
 	FILE *file = fopen(path, "r+e");
 	long end;
@@ -371,9 +411,12 @@ int snapshot_write(const char *path, const char *sources, size_t length)
 	if (count < 0 || !file)
 		return give_up("cannot open it, or too many relocations");
 	memset(&about, 0, sizeof(about));
+	clear_stack();
 	about.page = page_size();
 	about.sources = length;
+	about.thread = thread.length;
 	if (check_words(__data_start, _end, kept, count) ||
+	    check_words(thread.at, thread.at + thread.length, kept, count) ||
 	    check_words((char *)AREA, top, kept, count) || find_runs(&about))
 		return give_up("its memory cannot be kept");
 	fseek(file, 0, SEEK_END);
@@ -392,6 +435,7 @@ int snapshot_write(const char *path, const char *sources, size_t length)
 	tail.offset = (uint64_t)end;
 	failed |= fwrite(&about, sizeof(about), 1, file) != 1;
 	failed |= fwrite(sources, 1, length, file) != length;
+	failed |= fwrite(thread.at, 1, thread.length, file) != thread.length;
 	failed |= fwrite(&tail, sizeof(tail), 1, file) != 1;
 	failed |= fclose(file);
 	return failed ? give_up("cannot write it") : 0;
@@ -470,6 +514,7 @@ static int map_all(int file, const struct snapshot *about)
 
 static int restore_from(int file, const char *site)
 {
+	struct block thread = find_thread_local();
 	struct snapshot *about;
 	struct stat command;
 	struct tail tail;
@@ -485,11 +530,30 @@ static int restore_from(int file, const char *site)
 	about = __real_malloc(size);
 	failed = !about || pread(file, about, size, (off_t)tail.offset) != (ssize_t)size ||
 		 about->runs < 1 || about->page != page_size() ||
-		 sizeof(*about) + about->sources != size ||
+		 sizeof(*about) + about->sources + about->thread != size ||
+		 about->thread != thread.length ||
 		 !fit_sources(site, (char *)(about + 1), about->sources, &command) ||
 		 map_all(file, about);
+	if (!failed && thread.length)
+		memcpy(thread.at, (char *)(about + 1) + about->sources, thread.length);
 	__real_free(about);
 	return failed ? -1 : 0;
+}
+
+/* The thread of Python that was kept is this one, which for Python has just been born by fork. */
+static void adopt_thread(void)
+{
+	PyThreadState *state = PyThreadState_Get();
+
+	state->thread_id = PyThread_get_thread_ident();
+	PyOS_BeforeFork();
+	PyOS_AfterFork_Child();
+#if PY_VERSION_HEX >= 0x030c0000
+	/* Or PyGILState_Ensure would make another one. */
+	PyEval_SaveThread();
+	state->_status.bound_gilstate = 0;
+	PyEval_RestoreThread(state);
+#endif
 }
 
 int snapshot_restore(const char *site)
@@ -502,7 +566,6 @@ int snapshot_restore(const char *site)
 	if (status)
 		return -1;
 	PyObject_SetArenaAllocator(&usual_arenas);
-	PyThreadState_Get()->thread_id = PyThread_get_thread_ident();
-	PyOS_AfterFork_Child();
+	adopt_thread();
 	return 0;
 }
