@@ -399,6 +399,25 @@ def test_an_agent_answers_system_calls(runtime: Runtime, bundle: Bundle, agent: 
 
 
 @only("pyocirun")
+def test_an_annotation_names_the_agent_of_a_profile_without_one(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
+    deny(bundle, "mkdir", action="SCMP_ACT_NOTIFY")
+    bundle.config["annotations"] = {"run.oci.seccomp.receiver": str(agent.path)}
+    id = runtime.running(bundle)
+
+    assert runtime.exec(id, "mkdir", "/tmp/x").stdout.strip() == "EDOM"
+    assert len(agent.told) == 2
+
+
+@only("pyocirun")
+def test_an_annotation_refuses_a_system_call_that_nobody_knows(runtime: Runtime, bundle: Bundle) -> None:
+    deny(bundle, "no_such_call")
+    bundle.config["annotations"] = {"run.oci.seccomp_fail_unknown_syscall": "1"}
+
+    runtime.create(bundle).fails("does not know no_such_call")
+    assert runtime.traces() == []
+
+
+@only("pyocirun")
 def test_an_agent_may_ask_that_only_a_kill_interrupts_it(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
     ask(bundle, agent.path, flags=["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"])
 

@@ -39,6 +39,10 @@ UNLABELLED = ("proc", "sysfs", "mqueue", "cgroup")
 """SELinux knows these, or they are labelled afterwards: they take no context= option."""
 
 
+LABEL_ANNOTATION = "run.oci.mount_context_type"
+LABEL_OPTIONS = ("context", "fscontext", "defcontext", "rootcontext")
+
+
 class Context(Record):
     """What a mount depends on besides itself.
 
@@ -47,6 +51,7 @@ class Context(Record):
     own: types of the namespaces that there are, new or joined; joined: those of others.
     pid_path: of the pid namespace entered later, or "".  lenient: a cgroup that could not be made is not mounted.
     unified: the host has cgroup v2 alone.  label: linux.mountLabel, or "".
+    label_option: the mount option that it is given by.
     """
 
     bundle: str
@@ -62,6 +67,7 @@ class Context(Record):
     lenient: bool
     unified: bool
     label: str
+    label_option: str
 
     @staticmethod
     def of(spec: Spec, host: Host, request: Request, stages: Stages) -> Context:
@@ -82,6 +88,7 @@ class Context(Record):
             not host.privileged,
             host.cgroup2_only,
             _checked_label(spec, host),
+            _label_option(spec.annotations),
         )
 
 
@@ -206,11 +213,22 @@ def _checked_label(spec: Spec, host: Host) -> str:
     return label
 
 
+def _label_option(annotations: dict[str, str]) -> str:
+    """As crun has it; mount(8) says what each does."""
+    option = annotations.get(LABEL_ANNOTATION, "context")
+    if option not in LABEL_OPTIONS:
+        pointer = f"/annotations/{LABEL_ANNOTATION}"
+        text = f"invalid mount context type `{option}` (must be one of: {', '.join(LABEL_OPTIONS)})"
+        raise SpecError(f"{pointer}: {text}", pointer=pointer)
+    return option
+
+
 def _labelled(data: str, context: Context) -> str:
     """The options with the SELinux context, in quotes for its commas; one that is there already stays."""
-    if not context.label or data.startswith("context=") or ",context=" in data:
+    option = f"{context.label_option}="
+    if not context.label or data.startswith(option) or f",{option}" in data:
         return data
-    label = f'context="{context.label}"'
+    label = f'{option}"{context.label}"'
     return f"{data},{label}" if data else label
 
 

@@ -55,7 +55,7 @@ class Filter(Record):
     """A filter to compile. default: its answer where no rule fits.  architectures: libseccomp's names, besides our own.
 
     tree: compile it into a binary tree.  refuses_new: what is newer than all it names gets ENOSYS.
-    flags: of seccomp(2).
+    flags: of seccomp(2).  refuses_unknown: a name that libseccomp does not know is an error.
     """
 
     default: int
@@ -64,6 +64,7 @@ class Filter(Record):
     tree: bool
     refuses_new: bool
     flags: int
+    refuses_unknown: bool = False
 
     def describe(self) -> str:
         """In a few words: what is done by default, how many rules there are, for which architectures."""
@@ -114,6 +115,7 @@ def make_filter(seccomp: Seccomp, kernel: tuple[int, int] | None = None) -> Filt
         count > SHORT,
         not permissive and default != numbers.ERRNO | numbers.ENOSYS,
         _flags(seccomp, kernel),
+        seccomp.refuses_unknown,
     )
 
 

@@ -70,6 +70,8 @@ def compile_program(filter: Filter, debug: Callable[[str], None]) -> tuple[int, 
         unknown: list[str] = []
         for rule in filter.rules:
             _add(builder, rule, unknown)
+        if unknown and filter.refuses_unknown:
+            raise _unknown(unknown)
         if unknown:
             debug(f"seccomp: system calls that libseccomp {libseccomp.version()} does not know: {', '.join(unknown)}")
         try:
@@ -78,6 +80,14 @@ def compile_program(filter: Filter, debug: Callable[[str], None]) -> tuple[int, 
             raise _refused(AT, "the filter", error) from None
         added = _newest(filter, architectures) if filter.refuses_new else []
     return refuse_new(unpack(f"<{len(compiled) // 8}Q", compiled), added)
+
+
+def _unknown(names: list[str]) -> SpecError:
+    from pyocirun import libseccomp
+
+    text = f"{AT}/syscalls: libseccomp {libseccomp.version()} does not know {', '.join(names)}"
+    hint = "the annotation run.oci.seccomp_fail_unknown_syscall asks for this error"
+    return SpecError(text, pointer=f"{AT}/syscalls", hint=hint)
 
 
 def connect(path: str) -> int:

@@ -48,6 +48,7 @@ FOREIGN_PLATFORMS = ("freebsd", "solaris", "vm", "windows", "zos")
 def parse_config(document: Any) -> Spec:
     """The Spec of a config.json document. Raises SpecError for the first fault that is found."""
     config = reader.fields(document, "")
+    annotations = reader.string_map(config, "annotations", "")
     spec = Spec(
         _oci_version(config),
         _root(config),
@@ -56,8 +57,8 @@ def parse_config(document: Any) -> Spec:
         reader.optional_string(config, "domainname", ""),
         reader.records(config, "mounts", "", parse_mount) or (),
         _hooks(config),
-        reader.string_map(config, "annotations", ""),
-        parse_linux(reader.section(config, "linux", "") or {}),
+        annotations,
+        parse_linux(reader.section(config, "linux", "") or {}, annotations=annotations),
         tuple([name for name in FOREIGN_PLATFORMS if config.get(name) is not None]),
     )
     if spec.hostname is not None and spec.linux.namespace("uts") is None:

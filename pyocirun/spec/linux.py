@@ -113,8 +113,8 @@ PERSONALITY_DOMAINS = ("LINUX", "LINUX32")
 PROPAGATIONS = ("shared", "rshared", "slave", "rslave", "private", "rprivate", "unbindable", "runbindable")
 
 
-def parse_linux(fields: dict[str, Any], at: str = "/linux") -> Linux:
-    """The linux section in an object. Raises SpecError."""
+def parse_linux(fields: dict[str, Any], at: str = "/linux", annotations: dict[str, str] | None = None) -> Linux:
+    """The linux section in an object. annotations: of the container; some concern seccomp.  Raises SpecError."""
     linux = Linux(
         namespaces=reader.records(fields, "namespaces", at, _namespace) or (),
         uid_mappings=parse_id_mappings(fields, "uidMappings", at),
@@ -122,7 +122,7 @@ def parse_linux(fields: dict[str, Any], at: str = "/linux") -> Linux:
         devices=reader.records(fields, "devices", at, _device) or (),
         cgroups_path=reader.optional_string(fields, "cgroupsPath", at),
         resources=_resources(fields, at),
-        seccomp=_seccomp(fields, at),
+        seccomp=_seccomp(fields, at, annotations or {}),
         rootfs_propagation=_rootfs_propagation(fields, at),
         masked_paths=reader.paths(fields, "maskedPaths", at),
         readonly_paths=reader.paths(fields, "readonlyPaths", at),
@@ -233,13 +233,13 @@ def _resources(fields: dict[str, Any], at: str) -> Resources | None:
     return parse_resources(section, child(at, "resources"))
 
 
-def _seccomp(fields: dict[str, Any], at: str) -> Seccomp | None:
+def _seccomp(fields: dict[str, Any], at: str, annotations: dict[str, str]) -> Seccomp | None:
     section = reader.section(fields, "seccomp", at)
     if section is None:
         return None
     from pyocirun.spec.seccomp import parse_seccomp
 
-    return parse_seccomp(section, child(at, "seccomp"))
+    return parse_seccomp(section, child(at, "seccomp"), annotations)
 
 
 def _rootfs_propagation(fields: dict[str, Any], at: str) -> str | None:

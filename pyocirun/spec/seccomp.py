@@ -68,6 +68,9 @@ FLAGS = (
 WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
 """The actions that take an errnoRet; it is 16 bits wide in the filter's answer (seccomp(2), SECCOMP_RET_DATA)."""
 
+RECEIVER = "run.oci.seccomp.receiver"
+REFUSES_UNKNOWN = "run.oci.seccomp_fail_unknown_syscall"
+
 MAX_ERRNO = (1 << 16) - 1
 
 
@@ -90,7 +93,11 @@ class SyscallRule(Record):
 
 
 class Seccomp(Record):
-    """A seccomp profile. flags: None if absent, which is not the same as ()."""
+    """A seccomp profile. flags: None if absent, which is not the same as ().
+
+    listener_path: from an annotation where the profile has none.  refuses_unknown: a name that libseccomp does not know
+    is an error; another annotation asks for that.
+    """
 
     default_action: str
     default_errno_ret: int | None = None
@@ -99,23 +106,36 @@ class Seccomp(Record):
     listener_path: str | None = None
     listener_metadata: str | None = None
     syscalls: tuple[SyscallRule, ...] = ()
+    refuses_unknown: bool = False
 
 
-def parse_seccomp(fields: dict[str, Any], at: str = "/linux/seccomp") -> Seccomp:
-    """The profile in an object. Raises SpecError."""
+def parse_seccomp(
+    fields: dict[str, Any], at: str = "/linux/seccomp", annotations: dict[str, str] | None = None
+) -> Seccomp:
+    """The profile in an object, with what crun's annotations add to it. Raises SpecError."""
+    given = annotations or {}
     seccomp = Seccomp(
         reader.choice(fields, "defaultAction", at, ACTIONS),
         reader.optional_integer(fields, "defaultErrnoRet", at, 0, MAX_ERRNO),
         _known(fields, "architectures", at, ARCHITECTURES) or (),
         _known(fields, "flags", at, FLAGS),
-        reader.optional_string(fields, "listenerPath", at),
+        reader.optional_string(fields, "listenerPath", at) or _receiver(given),
         reader.optional_string(fields, "listenerMetadata", at),
         reader.records(fields, "syscalls", at, _rule) or (),
+        given.get(REFUSES_UNKNOWN, "0") != "0",
     )
     if seccomp.default_errno_ret is not None and seccomp.default_action not in WITH_ERRNO:
         raise fault(child(at, "defaultErrnoRet"), f"{seccomp.default_action} does not support an errno")
     _check_notify(seccomp, at)
     return seccomp
+
+
+def _receiver(annotations: dict[str, str]) -> str | None:
+    """Where an agent listens, for those who write no listenerPath."""
+    path = annotations.get(RECEIVER) or None
+    if path is not None and not path.startswith("/"):
+        raise fault(f"/annotations/{RECEIVER}", f"the seccomp receiver `{path}` is not an absolute path")
+    return path
 
 
 def _known(fields: dict[str, Any], key: str, at: str, known: tuple[str, ...]) -> tuple[str, ...] | None:

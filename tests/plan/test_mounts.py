@@ -450,6 +450,20 @@ def test_label_is_an_option_in_quotes() -> None:
     assert [op.data for op in every(plan, Mount)] == [f'size=1m,context="{LABEL}"', f'context="{LABEL}"']
 
 
+def test_an_annotation_names_the_option_of_the_label() -> None:
+    annotations = {"run.oci.mount_context_type": "rootcontext"}
+    spec = minimal_spec(mounts=[SpecMount("/tmp", "tmpfs", "tmpfs")], mount_label=LABEL, annotations=annotations)
+
+    assert only(build(spec, HOST_SELINUX), Mount).data.endswith(f'rootcontext="{LABEL}"')
+
+
+def test_another_option_for_the_label_is_refused() -> None:
+    spec = minimal_spec(mount_label=LABEL, annotations={"run.oci.mount_context_type": "gid"})
+
+    with pytest.raises(SpecError, match="invalid mount context type `gid`"):
+        build(spec, HOST_SELINUX)
+
+
 def test_label_of_the_mount_itself_stays() -> None:
     plan = labelled(SpecMount("/tmp", "tmpfs", "tmpfs", ("size=1m", "context=other")))
 

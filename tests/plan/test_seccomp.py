@@ -168,6 +168,32 @@ def test_the_agent_is_connected_to_before_the_gate() -> None:
     assert where(plan, ConnectAgent) + 1 == plan.position("seccomp") < plan.position("created")
 
 
+@pytest.mark.parametrize(("own", "used"), [("/run/agent", "/run/agent"), (None, "/run/receiver")])
+def test_the_annotation_for_a_receiver_counts_where_there_is_no_listener_path(own: str | None, used: str) -> None:
+    notify = rule("mkdir", action="SCMP_ACT_NOTIFY")
+    document = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [notify], "listenerPath": own}
+
+    seccomp = parse_seccomp(document, annotations={"run.oci.seccomp.receiver": "/run/receiver"})
+
+    assert only(build(minimal_spec(seccomp=seccomp)), ConnectAgent).path == used
+
+
+def test_a_receiver_has_an_absolute_path() -> None:
+    with pytest.raises(SpecError, match="is not an absolute path") as caught:
+        parse_seccomp({"defaultAction": "SCMP_ACT_ALLOW"}, annotations={"run.oci.seccomp.receiver": "a"})
+
+    assert caught.value.pointer == "/annotations/run.oci.seccomp.receiver"
+
+
+@pytest.mark.parametrize(("value", "refused"), [("1", True), ("", True), ("0", False)])
+def test_an_annotation_refuses_names_that_libseccomp_does_not_know(value: str, refused: bool) -> None:
+    document = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("no_such_call")]}
+
+    seccomp = parse_seccomp(document, annotations={"run.oci.seccomp_fail_unknown_syscall": value})
+
+    assert make_filter(seccomp).refuses_unknown is refused
+
+
 def test_a_listener_path_without_a_notify_rule_connects_to_nobody() -> None:
     plan = build(minimal_spec(seccomp=profile(listenerPath="/run/agent")))
 

@@ -66,8 +66,8 @@ HOMES: dict[str, type[Record]] = {
 }
 """The Record of each object of config.json. "-" is any element of a list, "*" any value of a map."""
 
-ELSEWHERE: dict[str, set[str]] = {"": {"foreign"}}
-"""Fields of a Record that are no property: names of what is not read."""
+ELSEWHERE: dict[str, set[str]] = {"": {"foreign"}, "/linux/seccomp": {"refuses_unknown"}}
+"""Fields of a Record that are no property: names of what is not read, and what an annotation says."""
 
 
 def objects(schema: Any = SCHEMA, at: str = "") -> Iterator[tuple[str, set[str]]]:
