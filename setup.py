@@ -32,6 +32,7 @@ NSEXEC_SOURCES = [
     "op_process.c",
     "op_sched.c",
     "op_lsm.c",
+    "op_landlock.c",
     "op_exec.c",
     "op_seccomp.c",
     "op_terminal.c",

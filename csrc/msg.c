@@ -205,7 +205,10 @@ int wait_at_gate(struct run *r)
 {
 	int length;
 
-	/* Whoever looks into a waiting container's descriptors finds nothing but the gate. */
+	/*
+	 * Whoever looks into a waiting container's descriptors finds nothing but the gate, and what leads nowhere. Slots
+	 * that were used up may have numbers that belong to something else by now.
+	 */
 	close_fd(&r->root);
 	close_fd(&r->null);
 	close_fd(&r->covered);
@@ -215,7 +218,8 @@ int wait_at_gate(struct run *r)
 	for (uint32_t i = 0; i < r->slot_count; i++)
 		if (r->slots[i] != r->gate && r->slots[i] != r->slots[r->plan.header.report_slot] &&
 		    r->slots[i] != r->state_fd && r->slots[i] != r->agent &&
-		    r->slots[i] != r->agent_state && !serves_later_hook(r, i))
+		    r->slots[i] != r->agent_state && r->slots[i] != r->ruleset &&
+		    !serves_later_hook(r, i))
 			sys1(__NR_close, r->slots[i]);
 	heed_signals();
 	if (send_at(r, 0, -1))

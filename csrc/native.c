@@ -394,6 +394,12 @@ int pyo_namespace_type(int fd)
 	return result(ioctl(fd, NS_GET_NSTYPE_CALL));
 }
 
+/* The version of Landlock that the kernel speaks; -ENOSYS or -EOPNOTSUPP: it is not built in, or off. */
+int pyo_landlock_abi(void)
+{
+	return result(syscall(SYS_landlock_create_ruleset, NULL, 0, 1));
+}
+
 int64_t pyo_fs_type(const char *path)
 {
 	struct statfs about;

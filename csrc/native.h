@@ -40,6 +40,7 @@ int pyo_bpf_attach(int cgroup, int program, int replaced);
 int pyo_bpf_detach(int cgroup, int program);
 int pyo_bpf_query(int cgroup, uint32_t *ids, int count);
 int pyo_bpf_open(uint32_t id);
+int pyo_landlock_abi(void);
 /* cffi: end */
 
 #endif

@@ -165,6 +165,7 @@ void start(const long *stack)
 			   .root = -1,
 			   .null = -1,
 			   .proc = -1,
+			   .ruleset = -1,
 			   .covered = -1,
 			   .tree = -1,
 			   .place = -1,

@@ -86,7 +86,11 @@
 	OP(REMOUNT, remount, "sus")                 \
 	OP(RELABEL, relabel, "ss")                  \
 	OP(HOLD_TREE, hold_tree, "su")              \
-	OP(PASS, pass, "u")
+	OP(PASS, pass, "u")                         \
+	OP(RULESET, ruleset, "uuu")                 \
+	OP(ALLOW_PATH, allow_path, "suu")           \
+	OP(ALLOW_PORT, allow_port, "uu")            \
+	OP(RESTRICT, restrict, "")
 
 enum op_code {
 #define OP(code, name, signature) OP_##code,
@@ -151,7 +155,10 @@ enum op_code {
 	STEP(SECCOMP, "seccomp")               \
 	STEP(MMAP, "mmap")                     \
 	STEP(SENDMSG, "sendmsg")               \
-	STEP(SETXATTR, "fsetxattr")
+	STEP(SETXATTR, "fsetxattr")            \
+	STEP(RULESET, "create_ruleset")        \
+	STEP(RULE, "add_rule")                 \
+	STEP(RESTRICT, "restrict_self")
 
 enum step {
 #define STEP(code, name) STEP_##code,
@@ -186,6 +193,7 @@ enum step {
 #define BIND_INSTEAD 1024U /* only if the mount before it was not permitted */
 #define BIND_INSIDE 2048U  /* the source is a path in the container's root */
 #define BIND_HELD 4096U    /* the source is what hold_tree opened */
+#define RULE_OPTIONAL 1U
 
 struct plan_header {
 	uint64_t magic;

@@ -36,6 +36,7 @@ struct run {
 	int root;    /* the container's root directory */
 	int null;    /* verified /dev/null of the container, for masks; -1: not opened yet */
 	int proc;    /* a procfs of our own, for the labels of security modules; -1: not wanted */
+	int ruleset; /* of Landlock, -1: none */
 	int covered; /* an empty read-only directory, mounted as the first mask of one; -1: none yet */
 	int tree; /* a file system to be filled before it is attached, and where: sync hands both to the parent */
 	int place;

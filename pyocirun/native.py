@@ -98,6 +98,11 @@ def fs_type(path: str) -> int:
     return _checked(_lib.pyo_fs_type(files.encode(path)), path)
 
 
+def landlock_abi() -> int:
+    """The version of Landlock that this kernel speaks, 0 if it has none or has it off."""
+    return max(0, int(_lib.pyo_landlock_abi()))
+
+
 def prlimit(pid: int, resource: int, soft: int, hard: int) -> None:
     """Set a resource limit of a process. 2**64 - 1: no limit."""
     _checked(_lib.pyo_prlimit(pid, resource, soft, hard))

@@ -14,7 +14,10 @@ import pytest
 
 import pyocirun
 from pyocirun.cli.options import COMMANDS
+from pyocirun.linux.landlock import FILES, PORTS, SCOPES
+from pyocirun.plan.features import UNSAFE_ANNOTATIONS
 from pyocirun.plan.ops import WIRE
+from pyocirun.spec.landlock import parse_landlock
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,6 +43,25 @@ def test_an_operation_stands_in_the_protocol_with_its_code_and_fields(code: int)
     text = (ROOT / "docs/PROTOCOL.md").read_text()
 
     assert f"\n| {code} | `{name}` | `{signature or '-'}` | " in text
+
+
+def test_the_ruleset_in_the_documents_is_one() -> None:
+    (text,) = snippets("docs/annotations.md", "json")
+
+    assert parse_landlock(text).scopes == ("abstract_unix_socket", "signal")
+
+
+def test_every_word_of_a_ruleset_is_documented() -> None:
+    text = (ROOT / "docs/annotations.md").read_text()
+
+    assert not [name for name in (*FILES, *PORTS, *SCOPES) if f"`{name}`" not in text]
+
+
+def test_every_annotation_in_the_documents_is_known_to_be_unsafe() -> None:
+    names = re.findall(r"^\| `([a-z.]+\.[A-Za-z_.-]+)`", (ROOT / "docs/annotations.md").read_text(), re.MULTILINE)
+
+    assert len(names) > 9
+    assert all(name.startswith(UNSAFE_ANNOTATIONS) for name in names)
 
 
 def man_pages() -> ModuleType:

@@ -20,6 +20,7 @@
 #include <linux/keyctl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -753,7 +754,7 @@ static int mode_spin(char **argv)
 	return 0;
 }
 
-/* notify TEXT SECONDS: writes TEXT to $NOTIFY_SOCKET, prints "ok", stays for a while. */
+/* notify TEXT SECONDS: writes TEXT to $NOTIFY_SOCKET ("@": an abstract one), prints "ok", stays for a while. */
 static int mode_notify(char **argv)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -761,9 +762,15 @@ static int mode_notify(char **argv)
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	int error;
 
+	socklen_t length = sizeof(address);
+
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path ? path : "");
-	error = outcome(sendto(fd, argv[1], strlen(argv[1]), 0, (struct sockaddr *)&address,
-			       sizeof(address)) < 0);
+	if (address.sun_path[0] == '@') {
+		length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
+		address.sun_path[0] = 0;
+	}
+	error = outcome(
+		sendto(fd, argv[1], strlen(argv[1]), 0, (struct sockaddr *)&address, length) < 0);
 	fflush(stdout);
 	sleep((unsigned)atoi(argv[2]));
 	return error;

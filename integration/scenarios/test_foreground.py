@@ -124,6 +124,19 @@ def test_create_sends_a_pidfd_of_init(
 
 
 @only("pyocirun")
+def test_an_annotation_names_the_socket_for_the_pidfd(
+    runtime: Runtime, bundle: Bundle, place: Path, receivers: Callable[[Path], Receiver]
+) -> None:
+    receiver = receivers(place / "pidfd.sock")
+    bundle.config["annotations"] = {"run.oci.pidfd_receiver": str(receiver.path)}
+
+    id = runtime.created(bundle.args("sleep", "60"))
+    pidfd = receiver.received()
+
+    assert f"Pid:\t{runtime.pid(id)}" in Path(f"/proc/self/fdinfo/{pidfd}").read_text()
+
+
+@only("pyocirun")
 def test_the_pidfd_tells_of_the_end(
     runtime: Runtime, bundle: Bundle, place: Path, receivers: Callable[[Path], Receiver]
 ) -> None:

@@ -60,7 +60,7 @@ class Creation:
         self.plan = plan
         self.encoded = encoded
         self.state = state
-        self.sockets = console_socket, pidfd_socket
+        self.sockets = console_socket, pidfd_socket or spec.annotations.get("run.oci.pidfd_receiver") or None
         self.notify = notify
         self.functions = functions
         self.rdt_made = False
@@ -451,8 +451,15 @@ class Creation:
         from pyocirun.plan.process import warnings
 
         paths = dict(self.request.cgroup_paths)
-        for text in (*warnings(self.spec), *ignored(self.spec.linux.resources, paths)):
+        for text in (*warnings(self.spec), *ignored(self.spec.linux.resources, paths), *self._unrestricted()):
             self.factory.warn(text)
+
+    def _unrestricted(self) -> list[str]:
+        if ops.LANDLOCK not in self.spec.annotations:
+            return []
+        from pyocirun.plan.landlock import warnings
+
+        return warnings(self.spec.annotations, self.host.landlock)
 
     def _take_back(self) -> None:
         """Everything that was done so far is undone; what fails here is a warning, the first error is what counts."""

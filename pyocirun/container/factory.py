@@ -347,6 +347,7 @@ class Factory:
         change: Callable[[Spec], Spec] | None = None,
         functions: dict[str, tuple[Function, ...]] | None = None,
     ) -> tuple[bytes, Spec, Host, Request]:
+        from pyocirun.plan.ops import LANDLOCK
         from pyocirun.plan.request import Request
         from pyocirun.spawn.probe import namespace_inode, probe
         from pyocirun.spec.bundle import read_bundle, rootfs_path
@@ -368,6 +369,7 @@ class Factory:
                 whole=bool(spec.linux.sysctl or spec.linux.rootfs_propagation or spec.linux.net_devices),
                 security=labelled,
                 rdt=spec.linux.intel_rdt is not None,
+                landlock=LANDLOCK in spec.annotations,
             )
         paths, unit = self._cgroup(id, spec, host)
         request = Request(
@@ -451,7 +453,7 @@ def _is_for_all(spec: Spec) -> bool:
 
 def behind_gate(plan: Plan, start: int) -> tuple[tuple[int, str, str, int], ...]:
     """What `start` must know of the operations behind the gate, for messages: (index, kind, text, timeout)."""
-    from pyocirun.plan.ops import Exec, LoadSeccomp, RunHook
+    from pyocirun.plan.ops import Exec, LandlockRestrict, LoadSeccomp, RunHook
 
     found: list[tuple[int, str, str, int]] = []
     for index, op in enumerate(plan.ops[start + 1 :], start + 1):
@@ -461,6 +463,8 @@ def behind_gate(plan: Plan, start: int) -> tuple[tuple[int, str, str, int], ...]
             found.append((index, "exec", op.args[0], 0))
         elif isinstance(op, LoadSeccomp):
             found.append((index, "seccomp", "", 0))
+        elif isinstance(op, LandlockRestrict):
+            found.append((index, "landlock", "", 0))
     return tuple(found)
 
 

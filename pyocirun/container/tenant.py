@@ -106,6 +106,7 @@ def start(
         preserve_fds=preserve_fds,
         rdt_group=(container._state.rdt_group, container._state.rdt_monitor),
         unit=unit,
+        landlock=_landlock(container),
         keep_groups=keeps_groups(container.annotations) or _setgroups_denied(init.pid),
     )
     if linux.seccomp is not None:
@@ -152,6 +153,16 @@ def start(
             handover.close()
     adopt(container._path, process)
     return process
+
+
+def _landlock(container: Container) -> list[ops.Op]:
+    """What makes the container's Landlock ruleset: each process has a copy of its own."""
+    if ops.LANDLOCK not in container.annotations:
+        return []
+    from pyocirun import native
+    from pyocirun.plan.landlock import ruleset
+
+    return ruleset(container.annotations, native.landlock_abi())
 
 
 def _make_stamps() -> int:

@@ -30,6 +30,7 @@ class Host(Record):
     caller's namespaces.  mountpoints: all of the caller's, in mount order.
     resctrl: where the resctrl file system is mounted, "" for nowhere, or where nobody asked.
     security_modules: "apparmor", "selinux", where they are on; () too where nobody asked.
+    landlock: the kernel's ABI of it; 0: it has none, or nobody asked.
     """
 
     euid: int = 0
@@ -46,6 +47,7 @@ class Host(Record):
     security_modules: tuple[str, ...] = ()
     resctrl: str = ""
     groups_denied: bool = False
+    landlock: int = 0
 
     @property
     def privileged(self) -> bool:

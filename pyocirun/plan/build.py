@@ -23,6 +23,7 @@ def build(spec: Spec, host: Host, request: Request) -> ops.Plan:
     if spec.hooks is not None:
         _refuse_relative_outputs(spec.annotations)
     stages = namespaces.stages(spec, host)
+    landlock = _landlock(spec, host)
     plan = [
         *cgroup(spec, host, request),
         *_rdt_group(spec, host, request),
@@ -30,8 +31,8 @@ def build(spec: Spec, host: Host, request: Request) -> ops.Plan:
         *cgroup_namespace(spec, host, request),
         *net_devices(spec, host, request),
         *root(spec, host, request, stages),
-        *(_identity(spec, host) if spec.process else ()),
-        *wait_for_start(spec, host, request),
+        *(_identity(spec, host, landlock) if spec.process else ()),
+        *wait_for_start(spec, host, request, restrict=bool(landlock)),
     ]
     return ops.Plan(tuple(plan), request.preserve_fds)
 
@@ -176,8 +177,8 @@ def names(spec: Spec) -> list[ops.Op]:
     return plan
 
 
-def wait_for_start(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
-    """The end of create, the gate, and what lies behind it: next to nothing."""
+def wait_for_start(spec: Spec, host: Host, request: Request, *, restrict: bool = False) -> list[ops.Op]:
+    """The end of create, the gate, and what lies behind it: next to nothing. restrict: by a Landlock ruleset."""
     plan = _join_at_last(spec, request)
     for op in _rdt_group(spec, host, request):
         plan.append(ops.JoinRdtGroup(op.path, op.monitor))
@@ -190,7 +191,8 @@ def wait_for_start(spec: Spec, host: Host, request: Request) -> list[ops.Op]:
 
         plan += agent(spec.linux.seccomp)
         end = [*load(spec.linux.seccomp, host.kernel), *end]
-    return [*plan, *gate, *container_hooks("startContainer", spec), ops.Sync("exec"), *end]
+    restricted = [ops.LandlockRestrict()] if restrict else []
+    return [*plan, *gate, *container_hooks("startContainer", spec), *restricted, ops.Sync("exec"), *end]
 
 
 def _refuse_absent_modules(spec: Spec, host: Host) -> None:
@@ -241,13 +243,23 @@ def _refuse_relative_outputs(annotations: dict[str, str]) -> None:
             raise SpecError(f"{pointer}: the path of a file for the output of hooks must be absolute", pointer=pointer)
 
 
-def _identity(spec: Spec, host: Host) -> list[ops.Op]:
+def _landlock(spec: Spec, host: Host) -> list[ops.Op]:
+    if ops.LANDLOCK not in spec.annotations:
+        return []
+    from pyocirun.plan.landlock import ruleset
+
+    return ruleset(spec.annotations, host.landlock)
+
+
+def _identity(spec: Spec, host: Host, landlock: list[ops.Op]) -> list[ops.Op]:
     from pyocirun.plan import process
 
     assert spec.process is not None
     keep_groups = namespaces.setgroups_denied(spec, host) or process.keeps_groups(spec.annotations)
     own_rlimits = spec.linux.namespace("user") is None
-    return process.identity(spec.process, spec.linux, keep_groups=keep_groups, own_rlimits=own_rlimits)
+    return process.identity(
+        spec.process, spec.linux, keep_groups=keep_groups, own_rlimits=own_rlimits, landlock=landlock
+    )
 
 
 def _environment(spec: Spec) -> tuple[str, ...]:

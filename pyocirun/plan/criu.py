@@ -80,3 +80,6 @@ def refuse_unrestorable(spec: Spec) -> None:
         if space.type == "cgroup" and space.path is not None:
             pointer = f"/linux/namespaces/{index}"
             raise SpecError(f"{pointer}: criu cannot restore into the cgroup namespace of others", pointer=pointer)
+    if ops.LANDLOCK in spec.annotations:
+        pointer = f"/annotations/{ops.LANDLOCK}"
+        raise SpecError(f"{pointer}: criu restores processes without their Landlock ruleset", pointer=pointer)

@@ -10,6 +10,7 @@ from pyocirun.about import OLDEST_SPEC_VERSION, SPEC_VERSION
 from pyocirun.errors import Error
 from pyocirun.linux import capabilities, mounts, namespaces, sched
 from pyocirun.linux.host import Hierarchy, Host
+from pyocirun.linux.landlock import NEWEST
 from pyocirun.plan.build import build
 from pyocirun.plan.request import Request
 from pyocirun.spec import hooks, seccomp
@@ -19,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-UNSAFE_ANNOTATIONS = ("bundle", "org.criu.config", "org.systemd.property.", "run.oci.")
+UNSAFE_ANNOTATIONS = ("bundle", "org.criu.config", "org.pyocirun.", "org.systemd.property.", "run.oci.")
 """Annotations that change what is done; one that ends with a dot stands for all that begin so."""
 
 IDEAL = Host(
@@ -35,6 +36,7 @@ IDEAL = Host(
     namespaces=tuple((type, number) for number, type in enumerate(namespaces.FILES, 1)),
     security_modules=("apparmor", "selinux"),
     resctrl="/sys/fs/resctrl",
+    landlock=NEWEST,
 )
 """A machine that has everything: what cannot be planned for it cannot be done anywhere."""
 

@@ -48,6 +48,9 @@ AFFINITY_OPTIONAL = 1
 KEEP_IF_DENIED = 2
 JOIN_ATTEMPT = 1 << 63
 
+LANDLOCK = "org.pyocirun.landlock"
+"""The annotation that has a Landlock ruleset: known here, so that what reads it is loaded only where it is there."""
+
 PROC_FILES = frozenset(
     ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo")
     + ("sys/kernel/ns_last_pid", "sys/crypto/fips_enabled")
@@ -114,6 +117,10 @@ WIRE: tuple[tuple[str, str], ...] = (
     ("relabel", "ss"),
     ("hold_tree", "su"),
     ("pass", "u"),
+    ("ruleset", "uuu"),
+    ("allow_path", "suu"),
+    ("allow_port", "uu"),
+    ("restrict", ""),
 )
 """nsexec's operations, in the order of their codes, with the kinds of their fields; csrc/plan.h has the same table."""
 
@@ -1148,6 +1155,72 @@ class LoadSeccomp(Op):
 
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
         return (self.program, self.filter.flags)
+
+
+class LandlockRuleset(Op):
+    """Begin a Landlock ruleset, landlock_create_ruleset(2). files, ports, scopes: bits of what it denies."""
+
+    wire = "ruleset"
+    files: int
+    ports: int = 0
+    scopes: int = 0
+
+    def describe(self) -> str:
+        from pyocirun.linux.landlock import FILES, PORTS, SCOPES, names
+
+        denied = [*names(FILES, self.files), *names(PORTS, self.ports), *names(SCOPES, self.scopes)]
+        return f"make a Landlock ruleset that denies {', '.join(denied)}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.files, self.ports, self.scopes)
+
+
+class LandlockPath(Op):
+    """Allow something beneath a path of the container. access: bits.  optional: nothing is done if it is not there."""
+
+    wire = "allow_path"
+    path: str
+    access: int
+    optional: bool = False
+
+    def describe(self) -> str:
+        from pyocirun.linux.landlock import FILES, names
+
+        return f"allow {', '.join(names(FILES, self.access))} beneath {self.path}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.path, self.access, int(self.optional))
+
+
+class LandlockPort(Op):
+    """Allow something with a TCP port. access: bits."""
+
+    wire = "allow_port"
+    port: int
+    access: int
+
+    def describe(self) -> str:
+        from pyocirun.linux.landlock import PORTS, names
+
+        return f"allow {', '.join(names(PORTS, self.access))} with port {self.port}"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return (self.port, self.access)
+
+
+class LandlockRestrict(Op):
+    """Put the process under the ruleset, landlock_restrict_self(2).
+
+    Fails: EPERM without no_new_privs and CAP_SYS_ADMIN, E2BIG under 16 rulesets already.
+    """
+
+    wire = "restrict"
+
+    def describe(self) -> str:
+        return "restrict the process by the Landlock ruleset"
+
+    def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
+        return ()
 
 
 class Exec(Op):

@@ -7,6 +7,8 @@ from pyocirun.plan import ops
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyocirun.spec.config import Spec
     from pyocirun.spec.linux import Linux
     from pyocirun.spec.process import Capabilities, Process, Rlimit
@@ -16,7 +18,14 @@ DEFAULT_UMASK = 0o022
 FEW_FILES = 64
 
 
-def identity(process: Process, linux: Linux, *, keep_groups: bool = False, own_rlimits: bool = False) -> list[ops.Op]:
+def identity(
+    process: Process,
+    linux: Linux,
+    *,
+    keep_groups: bool = False,
+    own_rlimits: bool = False,
+    landlock: Sequence[ops.Op] = (),
+) -> list[ops.Op]:
     """From root in the container's namespaces to the process's own ids and capabilities, and to its program.
 
     What takes privilege comes before the change of user.
@@ -24,6 +33,7 @@ def identity(process: Process, linux: Linux, *, keep_groups: bool = False, own_r
     The directory is tried with both: one may see what the other cannot (NFS with root squashed, or mode 0700).
 
     own_rlimits: nsexec may set them itself, no user namespace being in between.
+    landlock: what makes the ruleset that the process will be under.
     """
     user = process.user
     plan: list[ops.Op] = [] if process.terminal else [ops.Session()]
@@ -41,6 +51,7 @@ def identity(process: Process, linux: Linux, *, keep_groups: bool = False, own_r
         from pyocirun.plan.lsm import labels
 
         plan += labels(process)
+    plan += landlock
     if process.no_new_privileges:
         plan.append(ops.NoNewPrivs())
     if process.capabilities is not None:
@@ -48,8 +59,10 @@ def identity(process: Process, linux: Linux, *, keep_groups: bool = False, own_r
     plan.append(ops.Cwd(process.cwd, tolerant=True))
     plan.append(ops.SetUser(user.uid, user.gid, user.additional_gids, keep_groups))
     if process.capabilities is not None:
-        # Without no_new_privs only CAP_SYS_ADMIN may load a filter; execve takes it away again, for every uid.
-        kept = 1 << CAP_SYS_ADMIN if linux.seccomp is not None and not process.no_new_privileges else 0
+        # Without no_new_privs only CAP_SYS_ADMIN may load a filter or restrict itself; execve takes it away again, for
+        # every uid.
+        restricted = linux.seccomp is not None or landlock
+        kept = 1 << CAP_SYS_ADMIN if restricted and not process.no_new_privileges else 0
         plan += _capabilities(process.capabilities, kept)
     plan += [ops.Cwd(process.cwd), ops.Resolve(process.args[0], search_path(process))]
     return [*plan, *[op for op in _rlimits(process) if type(op) is ops.LowerRlimit]]

@@ -9,6 +9,8 @@ from pyocirun.spec.linux import Linux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyocirun.cgroup.unit import Unit
     from pyocirun.spec.process import Process
 
@@ -29,12 +31,14 @@ def build(
     keep_groups: bool = False,
     rdt_group: tuple[str, str] = ("", ""),
     unit: Unit | None = None,
+    landlock: Sequence[ops.Op] = (),
 ) -> ops.Plan:
     """The plan that starts `wanted` in a container. namespaces: CLONE_NEW* of those in which init is not where we are.
 
     unit: of systemd, if nobody else may move a process into the cgroup.
     linux: the container's own section, as far as it is for all of its processes.
     cgroups: (controller, directory) to join; what charges comes last.  cgroup_required: of v2, a refusal is an error.
+    landlock: what makes the Landlock ruleset of the container's processes.
     rdt_group: the resctrl group and its monitoring group, "" for none.
     Nothing of ours can be traced from inside: undumpable comes before the first namespace of the container.
     """
@@ -60,7 +64,7 @@ def build(
         plan += [ops.Chroot("/"), ops.ReopenNull(), *terminal]
     else:  # init's root has no devpts of its own
         plan += [*([ops.Chroot("/"), *terminal] if terminal else []), ops.EnterRoot(), ops.ReopenNull()]
-    plan += process.identity(wanted, linux, keep_groups=keep_groups)
+    plan += process.identity(wanted, linux, keep_groups=keep_groups, landlock=landlock)
     plan += join_cgroups(cgroups, wanted, charged=True)
     if rdt_group[0]:
         plan.append(ops.JoinRdtGroup(*rdt_group))
@@ -70,7 +74,8 @@ def build(
 
         plan += agent(linux.seccomp)
         end = [*load(linux.seccomp), *end]
-    return ops.Plan((*plan, ops.Sync("created"), ops.Sync("exec"), *end), preserve_fds)
+    restricted = [ops.LandlockRestrict()] if landlock else []
+    return ops.Plan((*plan, ops.Sync("created"), *restricted, ops.Sync("exec"), *end), preserve_fds)
 
 
 def _pull(unit: Unit | None) -> list[ops.Op]:

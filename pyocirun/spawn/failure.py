@@ -117,6 +117,8 @@ def _exec(op: ops.Exec, step: str, number: int) -> tuple[str, str]:
         hint = "the program is there: is the interpreter that it names (#!, or the dynamic loader) missing?"
     elif number == errno.ENOEXEC:
         hint = "it is no program for this machine, or a script without #!"
+    elif number == errno.EACCES:
+        hint = "does a security module, or the annotation for Landlock, allow it and the loader that it names?"
     return f"exec {op.args[0]}: {words(number)}", hint
 
 
@@ -246,6 +248,14 @@ _HINTS: dict[tuple[type[ops.Op], int], str | Callable[[Any, Message], str]] = {
     (ops.SetScheduler, errno.EPERM): _scheduler_permission,
     (ops.SetScheduler, errno.EINVAL): "sched_setattr(2) tells what values go together",
     (ops.SetIOPriority, errno.EPERM): "the real-time class takes CAP_SYS_NICE or CAP_SYS_ADMIN",
+    (ops.LandlockPath, errno.ENOENT): 'it is not there in the container; "optional" passes over what may be missing',
+    (ops.LandlockPath, errno.ENOTDIR): "it is no directory, and nothing that is allowed is about files",
+    (ops.LandlockRestrict, errno.EPERM): (
+        "it takes process.noNewPrivileges, or CAP_SYS_ADMIN in the container's user namespace"
+    ),
+    (ops.LandlockRestrict, errno.E2BIG): (
+        "a process can be under 16 rulesets, those of whoever runs the runtime among them"
+    ),
     (ops.PivotRoot, errno.EINVAL): "is the root a ramfs? then --no-pivot helps",
     (ops.JoinNamespace, errno.EPERM): (
         "joining takes CAP_SYS_ADMIN in the user namespace that it belongs to, and in one's own"

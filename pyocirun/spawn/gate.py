@@ -106,5 +106,7 @@ def _failure(state: State, message: Message) -> Error:
                 return failure.hook_error(hook, message)
             if kind == "seccomp":
                 return failure.filter_error(message, index, state.total)
+            if kind == "landlock":
+                return failure.behind_gate(ops.LandlockRestrict(), message, index, state.total)
             return failure.behind_gate(ops.Exec((text,), ()), message, index, state.total)
     return failure.behind_gate(ops.Finish(), message, message.index, state.total)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyocirun import files
+from pyocirun import files, native
 from pyocirun.errors import Error
 from pyocirun.linux.host import Hierarchy, Host
 from pyocirun.linux.namespaces import FILES
@@ -22,24 +22,26 @@ _last: tuple[tuple[bytes, bytes, bytes, int, int], Host] | None = None
 """What was read of the machine the last time, and the Host that it gave: what reads the same is not parsed again."""
 
 
-def probe(*, whole: bool = True, security: bool = True, rdt: bool = True) -> Host:
+def probe(*, whole: bool = True, security: bool = True, rdt: bool = True, landlock: bool = True) -> Host:
     """The host as the calling thread sees it now. Raises Error on a kernel that is too old.
 
     whole: with the namespaces and all mountpoints, which few plans need; without, they are empty.
     security: with the security modules that take labels.  rdt: with the place of the resctrl file system.
+    landlock: with the kernel's version of Landlock.
     """
     global _last
     seen = files.read("/proc/self/mountinfo"), files.read("/proc/self/cgroup"), files.read("/proc/self/uid_map")
     key = (*seen, posix.geteuid(), posix.getegid())
-    if _last is not None and _last[0] == key and not (whole or security or rdt):
+    plain = not (whole or security or rdt or landlock)
+    if _last is not None and _last[0] == key and plain:
         return _last[1]
-    host = _host(*map(_text, seen), whole=whole, security=security, rdt=rdt)
-    if not (whole or security or rdt or host.in_userns):
+    host = _host(*map(_text, seen), whole=whole, security=security, rdt=rdt, landlock=landlock)
+    if plain and not host.in_userns:
         _last = key, host
     return host
 
 
-def _host(mountinfo: str, cgroup: str, uid_map: str, *, whole: bool, security: bool, rdt: bool) -> Host:
+def _host(mountinfo: str, cgroup: str, uid_map: str, *, whole: bool, security: bool, rdt: bool, landlock: bool) -> Host:
     kernel = kernel_version(posix.uname().release)
     if kernel < OLDEST_KERNEL:
         found, wanted = [".".join(map(str, version)) for version in (kernel, OLDEST_KERNEL)]
@@ -64,6 +66,7 @@ def _host(mountinfo: str, cgroup: str, uid_map: str, *, whole: bool, security: b
         mountpoints=tuple(mountpoint for mountpoint, _, _, _ in mounts if whole),
         security_modules=security_modules() if security else (),
         resctrl=_resctrl(mounts) if rdt else "",
+        landlock=native.landlock_abi() if landlock else 0,
     )
 
 

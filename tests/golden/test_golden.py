@@ -33,6 +33,7 @@ def test_there_are_cases() -> None:
         "containerd-ctr",
         "docker-default",
         "hooks",
+        "landlock",
         "runc-default",
         "userns",
     ]

@@ -94,6 +94,10 @@ EVERY_OP: tuple[Op, ...] = (
     ops.Relabel("/t", "label"),
     ops.HoldTree("/t", True, ops.Idmap()),
     ops.Pass("a socket"),
+    ops.LandlockRuleset(49, 50, 51),
+    ops.LandlockPath("/p", 52, True),
+    ops.LandlockPort(53, 54),
+    ops.LandlockRestrict(),
 )
 """One of each, at least, with values that are all different."""
 
