@@ -4,108 +4,83 @@ from __future__ import annotations
 
 import posix
 
-from pyocirun import files, native
+from pyocirun import native
 from pyocirun.container import state as states
-from pyocirun.container.container import Container, empty_and_destroy
+from pyocirun.container.answers import Answers
+from pyocirun.container.container import Container
+from pyocirun.container.making import Making
 from pyocirun.container.process import Process, adopt, start_time
-from pyocirun.errors import CgroupError, Error, OperationError
+from pyocirun.errors import Error, OperationError
 from pyocirun.plan import ops
 from pyocirun.plan.encode import encode
 from pyocirun.plan.namespaces import COURTESY
 from pyocirun.record import replace
 from pyocirun.spawn import effects
 from pyocirun.spawn.launch import Launched, launch
-from pyocirun.spawn.sync import Answer, drive
+from pyocirun.spawn.sync import drive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
-    from pyocirun.cgroup.manager import Manager
-    from pyocirun.container.factory import Factory
-    from pyocirun.container.hooks import Function
-    from pyocirun.container.net import Mover
-    from pyocirun.container.scope import Scope
-    from pyocirun.linux.host import Host
     from pyocirun.plan.encode import Encoded
-    from pyocirun.plan.request import Request
     from pyocirun.spawn.handover import Handover
-    from pyocirun.spec.config import Spec
 
 
-class Creation:
+class Creation(Making):
     """One create. The state is saved before the first side effect, so that even one that is killed can be deleted."""
 
-    def __init__(
+    answers: Answers | None = None
+    launched: Launched | None = None
+    handover: Handover | None = None
+    saved = b""
+
+    def run(
         self,
-        factory: Factory,
-        directory: states.Directory,
-        spec: Spec,
-        host: Host,
-        request: Request,
-        plan: ops.Plan,
-        encoded: Encoded | None,
-        state: states.State,
-        functions: dict[str, tuple[Function, ...]],
+        config: bytes,
+        stdio: tuple[int, int, int],
+        encoded: Encoded | None = None,
+        *,
         console_socket: str | None = None,
         pidfd_socket: str | None = None,
         notify: bool = False,
-    ) -> None:
-        self.factory = factory
-        self.directory = directory
-        self.spec = spec
-        self.host = host
-        self.request = request
-        self.plan = plan
-        self.encoded = encoded
-        self.state = state
-        self.sockets = console_socket, pidfd_socket or spec.annotations.get("run.oci.pidfd_receiver") or None
-        self.notify = notify
-        self.functions = functions
-        self.rdt_made = False
-        self.manager: Manager | None = None
-        self.scope: Scope | None = None
-        self.launched: Launched | None = None
-        self.trees: tuple[int, ...] = ()
-        self.held: Iterator[ops.HoldTree] | None = None
-        self.agent = -1
-        self.handover: Handover | None = None
-        self.covered = -1
-        self.mover: Mover | None = None
-        self.before = self.prepared = state
-        self.saved = b""
-        self.tasks: dict[str, int] = {}
+    ) -> Container:
+        """Carry the plan out up to the gate. Raises Error, and leaves nothing behind then.
 
-    def run(self, config: bytes, stdio: tuple[int, int, int]) -> Container:
-        """Carry the plan out up to the gate. Raises Error, and leaves nothing behind then."""
+        config: of the bundle, as it was read.  encoded: the plan's bytes, if they are there already.
+        """
+        self.before = self.prepared = self.state
+        self.tasks: dict[str, int] = {}
         try:
             self.factory.step("encode the plan, make cgroup and state")
-            encoded = self._encode()
-            self._open_handover()
+            encoded = self._encode(encoded)
+            self.answers = answers = Answers(self.factory, self.spec, self.plan, self._hook_state)
+            self._open_handover(console_socket, pidfd_socket)
             # First the look at whose cgroup it is, then the state that names it: what is deleted by it is ours.
             self._select_cgroup()
             self.directory.save(self.state)
             if self.spec.hooks is not None:  # delete runs its poststop hooks, wherever we may be killed
                 states.write_file(self.directory.fd, states.CONFIG, config)
-            if self.notify:
+            if notify:
                 from pyocirun.container.notify import make_directory
 
                 make_directory(self.directory.fd)
-            self._before_clone()
+            self._tell_warnings()
+            self._make_surroundings()
             for name in (states.GATE, states.REPORT):
                 posix.mkfifo(name, 0o600, dir_fd=self.directory.fd)
-            launched = self._launch(encoded, self.handover.stdio(stdio) if self.handover else stdio, config)
+            launched = self._launch(encoded, self.handover.stdio(stdio) if self.handover else stdio, config, answers)
             launched.close()
             master = self.handover.taken() if self.handover else -1
         except BaseException:
-            self._take_back()
+            first = [self.answers.give_back] if self.answers is not None else []
+            self._take_back(*first, self._kill, ran=self.launched is not None)
             raise
         finally:
-            if self.handover is not None:
-                self.handover.close()
-            if self.mover is not None:
-                self.mover.close()
+            for held in (self.handover, self.answers):
+                if held is not None:
+                    held.close()
         init = Process(launched.pid, launched.pidfd, master)
         adopt(self.directory.path, init)
         factory = self.factory
@@ -113,11 +88,11 @@ class Creation:
             factory.root, self.state, init, factory.warn, self.functions, factory.debug, self.saved, factory.trace
         )
 
-    def _encode(self) -> Encoded:
+    def _encode(self, encoded: Encoded | None) -> Encoded:
         planned = self.plan
         self._compile_filter()
-        if self.encoded is not None and self.plan is planned and not self._wants_stamps():
-            return self.encoded
+        if encoded is not None and self.plan is planned and not self._wants_stamps():
+            return encoded
         return encode(self.plan, stamps=self._wants_stamps())
 
     def _compile_filter(self) -> None:
@@ -126,21 +101,22 @@ class Creation:
 
             self.plan = with_program(self.plan, self.factory.root, self.factory.debug)
 
-    def _open_handover(self) -> None:
+    def _open_handover(self, console_socket: str | None, pidfd_socket: str | None) -> None:
+        pidfd_socket = pidfd_socket or self.spec.annotations.get("run.oci.pidfd_receiver")
         terminal = self.spec.process is not None and self.spec.process.terminal
-        if terminal or any(self.sockets):
+        if terminal or console_socket or pidfd_socket:
             from pyocirun.spawn.handover import Handover
 
-            self.handover = Handover(terminal, *self.sockets, "standard")
+            self.handover = Handover(terminal, console_socket, pidfd_socket, "standard")
 
-    def _launch(self, encoded: Encoded, stdio: tuple[int, int, int], config: bytes) -> Launched:
+    def _launch(self, encoded: Encoded, stdio: tuple[int, int, int], config: bytes, answers: Answers) -> Launched:
         stamps = self._make_stamps()
         self.factory.step("nsexec sets the container up")
         try:
             self._open_tasks(encoded)
             self.launched = launch(self.plan, encoded, self._open_slot, stdio, stamps, places=(self.factory.root,))
             self._prepare(config, self.launched)
-            drive(self.plan, self.launched, self._effects(), self._answers(), self.factory.warn)
+            self._follow(self.launched, answers)
             return self.launched
         except OperationError as error:
             raise (self._oom_killed() if error.step == "wait" else None) or error from None
@@ -151,6 +127,17 @@ class Creation:
 
                 tell_times(self.plan, stamps, self.factory.debug, self.factory.trace)
             self.factory.step("finish")
+
+    def _follow(self, launched: Launched, answers: Answers) -> None:
+        """The launch up to the gate."""
+        own: dict[type[ops.Op], Callable[[Any, Launched], None]] = {
+            ops.RunHooks: lambda op, launched: self._run_hooks(op.kind, launched.pid),
+            ops.SaveState: self._save_state,
+        }
+        replies = answers.answers(launched)
+        if self.handover is not None:
+            replies = self.handover.answers(replies, launched)
+        drive(self.plan, launched, {**answers.effects(), **own}, replies, self.factory.warn)
 
     def _prepare(self, config: bytes, launched: Launched) -> None:
         """What can be done while nsexec is at work: writing what is only read, or only holds, once it is created."""
@@ -164,120 +151,15 @@ class Creation:
         start = start_time(launched.pid)
         return replace(self.state, init_process_pid=launched.pid, init_process_start=start)
 
-    def _wants_stamps(self) -> bool:
-        return self.factory.debug is not None or self.factory.trace is not None
-
-    def _oom_killed(self) -> Error | None:
-        from pyocirun.container.oom import oom_killed
-
-        return oom_killed(self.manager) if self.manager is not None else None
-
-    def _make_stamps(self) -> int:
-        if not self._wants_stamps():
-            return -1
-        from pyocirun.spawn.stamps import make_stamps
-
-        return make_stamps()
-
-    def _before_clone(self) -> None:
-        self._tell_warnings()
-        for op in self.plan.ops[: self.plan.position_of_clone()]:
-            if type(op) is ops.StartUnit:
-                self._start_unit(op)
-            elif type(op) is ops.MakeCgroup:
-                self._make_cgroup()
-            elif type(op) is ops.MakeRdtGroup:
-                self._make_rdt_group(op)
-            elif self.manager is None:
-                continue
-            elif type(op) is ops.WriteCgroup:
-                self.manager.write(op.writes)
-            elif type(op) is ops.AttachDevices:
-                self._attach_devices(op, self.manager)
-            elif type(op) is ops.DelegateCgroup:
-                self.manager.delegate(op.uid)
-
-    def _make_rdt_group(self, op: ops.MakeRdtGroup) -> None:
-        """The state names it before it is made. What others made is never removed in our name."""
-        from pyocirun.cgroup import rdt
-
-        own = op.own and not files.is_directory(op.path)
-        self.state = replace(self.state, rdt_group=op.path, rdt_monitor=op.monitor, rdt_made=own)
-        self.directory.save(self.state)
-        try:
-            self.rdt_made = rdt.make(op)
-        except Error:
-            self.state = replace(self.state, rdt_group="", rdt_monitor="", rdt_made=False)
-            raise
-
-    def _join_rdt_group(self, op: ops.JoinRdtGroup, launched: Launched) -> None:
-        from pyocirun.cgroup import rdt
-
-        rdt.join(op.path, op.monitor, launched.pid)
-
-    def _remove_rdt_group(self) -> None:
-        if self.state.rdt_group:
-            from pyocirun.cgroup import rdt
-
-            if self.state.rdt_monitor:
-                rdt.remove(self.state.rdt_monitor)
-            if self.rdt_made:
-                rdt.remove(self.state.rdt_group)
-
-    def _attach_devices(self, op: ops.AttachDevices, manager: Manager) -> None:
-        try:
-            manager.attach_devices(op.program)
-        except CgroupError as error:
-            if not op.optional:
-                raise
-            self.factory.warn(f"device rules are not in force: {error}")
-
-    def _select_cgroup(self) -> None:
-        from pyocirun.cgroup.manager import select
-
-        for op in self.plan.ops:
-            if type(op) is ops.MakeCgroup:
-                lenient = self.state.rootless
-                unit = self.request.unit
-                manager = select(self.host, self.state.cgroup_manager, dict(op.paths), unit, lenient=lenient)
-                manager.refuse_in_use()
-                self.manager = manager
-
-    def _start_unit(self, op: ops.StartUnit) -> None:
-        from pyocirun.container.scope import Scope
-
-        assert self.manager is not None
-        self.scope = Scope(self.manager, self.factory.root)
-        try:
-            self.scope.start(op)
-        except Error:
-            self._disown_cgroup()
-            raise
-
-    def _make_cgroup(self) -> None:
-        assert self.manager is not None
-        try:
-            self.manager.create()
-        except Error:
-            if self.scope is None:
-                self._disown_cgroup()
-            raise
-        if self.state.rootless:
-            # Those that could not be had are not the container's: exec must not look for them.
-            had = {name: path for name, path in self.manager.paths.items() if files.is_directory(path)}
-            self._tell_missing_cgroups(len(had))
-            self.state = replace(self.state, cgroup_paths=had)
-
-    def _disown_cgroup(self) -> None:
-        """A cgroup that was refused is another's: nothing must ever remove it in our name."""
-        self.manager = None
-        self.state = replace(self.state, cgroup_paths={}, unit={})
-        self.directory.save(self.state)
-
-    def _tell_missing_cgroups(self, had: int) -> None:
-        missing = len(self.request.cgroup_paths) - had
-        if missing and self.factory.debug is not None:
-            self.factory.debug(f"{missing} cgroup hierarchies are passed over: this caller may not make cgroups there")
+    def _save_state(self, op: ops.SaveState, launched: Launched) -> None:
+        if self.scope is not None:
+            self.scope.release()
+        if self.prepared.init_process_pid == launched.pid and self.before is self.state:
+            self.state = self.prepared
+            self.directory.commit()
+            return
+        self.state = self._state_with(launched)  # it has forked, or something was found out meanwhile
+        self.saved = self.directory.save(self.state)
 
     def _open_slot(self, slot: ops.Slot) -> int:
         if slot.kind in ("gate", "report"):
@@ -310,196 +192,25 @@ class Creation:
     def _type_of(self, slot: ops.Slot) -> str:
         return next(op.type for op in self.plan.ops if type(op) is ops.JoinNamespace and op.slot() == slot)
 
-    def _effects(self) -> dict[type[ops.Op], Callable[[Any, Launched], None]]:
-        return {
-            ops.WriteIdMaps: self._write_id_maps,
-            ops.WriteTimeOffsets: effects.write_time_offsets,
-            ops.SetRlimit: effects.set_rlimit,
-            ops.RunHooks: self._run_hooks,
-            ops.OpenSources: self._open_sources,
-            ops.ConnectAgent: self._connect_agent,
-            ops.MoveNetDevices: lambda op, launched: None,  # with the socket that comes at the Sync behind it
-            ops.JoinRdtGroup: self._join_rdt_group,
-            ops.JoinUnit: effects.join_unit,
-            ops.SaveState: self._save_state,
-        }
+    def _wants_stamps(self) -> bool:
+        return self.factory.debug is not None or self.factory.trace is not None
 
-    def _answers(self) -> dict[str, Callable[[int], Answer]]:
-        uid = self.spec.process.user.uid if self.spec.process is not None else 0
-        answers = self._plain_answers(uid)
-        return self.handover.answers(answers, self.launched) if self.handover and self.launched else answers
+    def _make_stamps(self) -> int:
+        if not self._wants_stamps():
+            return -1
+        from pyocirun.spawn.stamps import make_stamps
 
-    def _plain_answers(self, uid: int) -> dict[str, Callable[[int], Answer]]:
-        return {
-            "home": lambda fd: effects.home(fd, uid),
-            "sources": lambda fd: Answer(fds=self._taken_trees()),
-            "seccomp": lambda fd: self._tell_agent(),
-            "copy-from": self._keep_covered,
-            "map-ids": self._map_ids,
-            "net-devices": self._move_net_devices,
-            "copy-up": self._copy_up,
-            "hooks:createContainer": lambda fd: self._state_for_hooks("creating"),
-            "created": lambda fd: self._state_for_hooks("created") if self._has_start_hooks() else Answer(),
-        }
+        return make_stamps()
 
-    def _write_id_maps(self, op: ops.WriteIdMaps, launched: Launched) -> None:
-        from pyocirun.spawn.idmap import write_maps
+    def _oom_killed(self) -> Error | None:
+        from pyocirun.container.oom import oom_killed
 
-        factory = self.factory
-        write_maps(op, launched.pid, factory.newuidmap, factory.newgidmap, factory.warn)
-
-    def _move_net_devices(self, socket: int) -> Answer:
-        from pyocirun.container.net import Mover
-
-        self.mover = Mover(socket)
-        for op in self.plan.ops:
-            if type(op) is ops.MoveNetDevices:
-                self.mover.move(op.devices)
-        return Answer()
-
-    def _give_devices_back(self) -> None:
-        if self.mover is not None:
-            self.mover.give_back()
-
-    def _run_hooks(self, op: ops.RunHooks, launched: Launched) -> None:
-        from pyocirun.container.hooks import run_hooks
-
-        hooks = getattr(self.spec.hooks, "prestart" if op.kind == "prestart" else "create_runtime", ())
-        functions = self.functions.get(op.kind, ())
-        run_hooks(op.kind, hooks, functions, self._hook_state("creating"), self.state.annotations, self.factory.warn)
-
-    def _open_sources(self, op: ops.OpenSources, launched: Launched) -> None:
-        from pyocirun.spawn.sources import open_trees
-
-        self.trees = open_trees(op.trees, launched.pid)
-
-    def _taken_trees(self) -> tuple[int, ...]:
-        trees, self.trees = self.trees, ()
-        return trees
-
-    def _map_ids(self, fd: int) -> Answer:
-        from pyocirun.spawn.sources import map_held
-
-        assert self.launched is not None
-        if self.held is None:
-            self.held = iter([op for op in self.plan.ops if type(op) is ops.HoldTree])
-        map_held(next(self.held), fd, self.launched.pid)
-        return Answer()
-
-    def _connect_agent(self, op: ops.ConnectAgent, launched: Launched) -> None:
-        from pyocirun.spawn.seccomp import connect
-
-        self.agent = connect(op.path)
-
-    def _tell_agent(self) -> Answer:
-        from pyocirun.container.agent import introduction
-
-        assert self.launched is not None and self.spec.linux.seccomp is not None
-        agent, self.agent = self.agent, -1
-        # By the time it is sent the container has been created, and started.
-        state = self._hook_state("created")
-        return introduction(agent, self.launched.pid, self.spec.linux.seccomp.listener_metadata, state)
-
-    def _keep_covered(self, fd: int) -> Answer:
-        self.covered = posix.dup(fd)
-        return Answer()
-
-    def _copy_up(self, fd: int) -> Answer:
-        from pyocirun.linux.idmap import to_host
-        from pyocirun.spawn.copyup import copy_up
-
-        linux = self.spec.linux
-        maps = linux.uid_mappings, linux.gid_mappings
-        mapped = linux.namespace("user") is not None
-        root = tuple([to_host(side, 0) if mapped else 0 for side in maps])
-        try:
-            copy_up(self.covered, fd, root, self.factory.warn)
-        finally:
-            self._close_covered()
-        return Answer()
-
-    def _close_covered(self) -> None:
-        if self.covered >= 0:
-            posix.close(self.covered)
-            self.covered = -1
-
-    def _save_state(self, op: ops.SaveState, launched: Launched) -> None:
-        if self.scope is not None:
-            self.scope.release()
-        if self.prepared.init_process_pid == launched.pid and self.before is self.state:
-            self.state = self.prepared
-            self.directory.commit()
-            return
-        self.state = self._state_with(launched)  # it has forked, or something was found out meanwhile
-        self.saved = self.directory.save(self.state)
-
-    def _state_for_hooks(self, status: str) -> Answer:
-        from pyocirun.container.hooks import state_file
-
-        return Answer(fds=(state_file(self._hook_state(status)),))
-
-    def _hook_state(self, status: str) -> dict[str, object]:
-        assert self.launched is not None
-        state = replace(self.state, init_process_pid=self.launched.pid)
-        return Container(self.factory.root, state, None, self.factory.warn).hook_state(status)
-
-    def _has_start_hooks(self) -> bool:
-        return self.spec.hooks is not None and bool(self.spec.hooks.start_container)
-
-    def _tell_warnings(self) -> None:
-        from pyocirun.cgroup.manager import ignored
-        from pyocirun.plan.process import warnings
-
-        paths = dict(self.request.cgroup_paths)
-        for text in (*warnings(self.spec), *ignored(self.spec.linux.resources, paths), *self._unrestricted()):
-            self.factory.warn(text)
-
-    def _unrestricted(self) -> list[str]:
-        if ops.LANDLOCK not in self.spec.annotations:
-            return []
-        from pyocirun.plan.landlock import warnings
-
-        return warnings(self.spec.annotations, self.host.landlock)
-
-    def _take_back(self) -> None:
-        """Everything that was done so far is undone; what fails here is a warning, the first error is what counts."""
-        self._close_covered()
-        if self.scope is not None:
-            self.scope.close()
-        for fd in (*self._taken_trees(), *([self.agent] if self.agent >= 0 else [])):
-            posix.close(fd)
-        ran = self.launched is not None
-        steps = [
-            self._give_devices_back,
-            self._kill,
-            self._remove_cgroup,
-            self._remove_rdt_group,
-            self.directory.remove,
-        ]
-        if ran and (self.state.poststop or self.functions.get("poststop")):
-            steps.append(self._run_poststop)
-        for step in steps:
-            try:
-                step()
-            except (Error, OSError) as error:
-                self.factory.warn(f"while taking back the creation of {self.state.id}: {error}")
+        return oom_killed(self.manager) if self.manager is not None else None
 
     def _kill(self) -> None:
         if self.launched is not None:
             self.launched.close()
             effects.kill(self.launched)
-
-    def _remove_cgroup(self) -> None:
-        if self.manager is not None:
-            empty_and_destroy(self.manager)
-
-    def _run_poststop(self) -> None:
-        from pyocirun.container.hooks import run_all_hooks
-
-        hooks = getattr(self.spec.hooks, "poststop", ())
-        functions = self.functions.get("poststop", ())
-        state = Container(self.factory.root, self.state, None, self.factory.warn).hook_state("stopped")
-        run_all_hooks("poststop", hooks, functions, state, self.state.annotations, self.factory.warn)
 
 
 def open_namespace(path: str, type: str) -> int:

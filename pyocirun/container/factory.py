@@ -132,21 +132,10 @@ class Factory:
         stdio = (0 if stdin is None else stdin, 1 if stdout is None else stdout, 2 if stderr is None else stderr)
         with directory:
             state = self.state(spec, request, host, plan)
-            creation = Creation(
-                self,
-                directory,
-                spec,
-                host,
-                request,
-                plan,
-                encoded,
-                state,
-                functions,
-                console_socket,
-                pidfd_socket,
-                notify,
+            creation = Creation(self, directory, spec, host, request, plan, state, functions)
+            container = creation.run(
+                data, stdio, encoded, console_socket=console_socket, pidfd_socket=pidfd_socket, notify=notify
             )
-            container = creation.run(data, stdio)
         container.criu = self.criu
         return container
 

@@ -11,8 +11,9 @@ from pyocirun.container import external
 from pyocirun.container import state as states
 from pyocirun.container.checkpoint import DESCRIPTORS, EXTERNAL_KEYS, EXTERNAL_SINCE
 from pyocirun.container.container import Container
-from pyocirun.container.creation import Creation, open_namespace
+from pyocirun.container.creation import open_namespace
 from pyocirun.container.criu import Criu, CriuOptions, Refused, Run, check, common, open_directory, with_log
+from pyocirun.container.making import Making
 from pyocirun.container.process import Process, adopt, start_time
 from pyocirun.errors import CriuError
 from pyocirun.linux.namespaces import FILES
@@ -33,7 +34,7 @@ LOG = "restore.log"
 LSM_SINCE = 31600
 
 
-class Restoration(Creation):
+class Restoration(Making):
     """One restore. What there is around a container is made as create makes it, and taken back as there."""
 
     options: CriuOptions
@@ -60,11 +61,12 @@ class Restoration(Creation):
             self._select_cgroup()
             self.directory.save(self.state)
             states.write_file(self.directory.fd, states.CONFIG, config)
-            self._before_clone()
+            self._tell_warnings()
+            self._make_surroundings()
             self._make_mount_points()
             self._ask(criu, stdio)
         except BaseException:
-            self._take_back()
+            self._take_back(self._kill)
             raise
         finally:
             for fd in (self.images, self.work, self.master):
@@ -201,21 +203,12 @@ class Restoration(Creation):
 
     def _notified(self, script: str, pid: int, fd: int) -> None:
         if script == "setup-namespaces":
-            self._run_runtime_hooks(pid)
+            for kind in ("prestart", "createRuntime"):
+                self._run_hooks(kind, pid)
         elif script == "orphan-pts-master" and fd >= 0:
             self._hand_over(fd)
         elif script == "post-restore":
             self._restored(pid)
-
-    def _run_runtime_hooks(self, pid: int) -> None:
-        from pyocirun.container.hooks import run_hooks
-
-        state = replace(self.state, init_process_pid=pid)
-        shown = Container(self.factory.root, state, None, self.factory.warn).hook_state("creating")
-        for kind, field in (("prestart", "prestart"), ("createRuntime", "create_runtime")):
-            hooks = getattr(self.spec.hooks, field, ())
-            functions = self.functions.get(kind, ())
-            run_hooks(kind, hooks, functions, shown, self.state.annotations, self.factory.warn)
 
     def _hand_over(self, fd: int) -> None:
         if self.console is not None:
@@ -291,7 +284,7 @@ def restore(
         raise IDInUse(f"container with given ID already exists: {id}", id=id, path=f"{factory.root}/{id}")
     with directory:
         state = replace(factory.state(spec, request, host, plan), behind_gate=(), start_index=-1)
-        made = Restoration(factory, directory, spec, host, request, plan, None, state, {})
+        made = Restoration(factory, directory, spec, host, request, plan, state, {})
         container = made.restore(data, stdio, options, console_socket)
     container.criu = factory.criu
     return container

@@ -128,7 +128,7 @@ def start(
             parent: Effects = {
                 ops.SetRlimit: effects.set_rlimit,
                 ops.ConnectAgent: agent.connect,
-                ops.JoinRdtGroup: _join_rdt_group,
+                ops.JoinRdtGroup: effects.join_rdt_group,
                 ops.JoinUnit: effects.join_unit,
             }
             drive(plan, launched, parent, answers, container._warn)
@@ -207,12 +207,6 @@ def _pulling_unit(container: Container, wanted: str | list[str] | None) -> Unit 
         return None
     below = [entry.rpartition(":")[2].strip("/") for entry in ([wanted] if isinstance(wanted, str) else wanted or [])]
     return replace(unit, pulls=True, subgroup="/".join(part for part in (unit.subgroup, *below[:1]) if part))
-
-
-def _join_rdt_group(op: ops.JoinRdtGroup, launched: Launched) -> None:
-    from pyocirun.cgroup.rdt import join
-
-    join(op.path, op.monitor, launched.pid)
 
 
 class _Agent:

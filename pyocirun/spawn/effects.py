@@ -6,7 +6,7 @@ import posix
 
 from pyocirun import native
 from pyocirun.errors import CgroupError, OperationError
-from pyocirun.plan.ops import JoinUnit, SetRlimit, WriteTimeOffsets
+from pyocirun.plan.ops import JoinRdtGroup, JoinUnit, SetRlimit, WriteTimeOffsets
 from pyocirun.spawn.sync import Answer
 
 TYPE_CHECKING = False
@@ -42,6 +42,14 @@ def join_unit(op: Op, launched: Launched) -> None:
     from pyocirun.cgroup.bus import attach
 
     attach(op.unit, op.subgroup, launched.pid)
+
+
+def join_rdt_group(op: Op, launched: Launched) -> None:
+    """Put the process into its resctrl group. Raises CgroupError."""
+    assert type(op) is JoinRdtGroup
+    from pyocirun.cgroup import rdt
+
+    rdt.join(op.path, op.monitor, launched.pid)
 
 
 def write_time_offsets(op: Op, launched: Launched) -> None:

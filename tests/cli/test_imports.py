@@ -31,11 +31,11 @@ EVERY = (
 )
 WANTED = {
     "create": (
-        "cgroup cgroup.devices cgroup.fs cgroup.manager cgroup.path cgroup.tree cgroup.v1 container.creation "
-        "linux linux.capabilities linux.host linux.mounts linux.namespaces linux.rlimits plan plan.build "
-        "plan.devices plan.encode plan.mounts plan.namespaces plan.ops plan.paths plan.process plan.request "
-        "plan.rootfs spawn spawn.effects spawn.launch spawn.message spawn.probe spawn.sync spec.bundle "
-        "spec.config spec.linux spec.mounts spec.process spec.resources"
+        "cgroup cgroup.devices cgroup.fs cgroup.manager cgroup.path cgroup.tree cgroup.v1 container.answers "
+        "container.creation container.making linux linux.capabilities linux.host linux.mounts linux.namespaces "
+        "linux.rlimits plan plan.build plan.devices plan.encode plan.mounts plan.namespaces plan.ops plan.paths "
+        "plan.process plan.request plan.rootfs spawn spawn.effects spawn.launch spawn.message spawn.probe "
+        "spawn.sync spec.bundle spec.config spec.linux spec.mounts spec.process spec.resources"
     ),
     "state": "cli.output",
     "kill": "linux linux.signals",
