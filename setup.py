@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import marshal
+import mmap
 import os
 import py_compile
 import shlex
@@ -54,6 +55,9 @@ PYTHON = os.path.realpath(sys.executable)
 NOT_IMPORTED = ("pyocirun.__main__", "pyocirun.cli.start_command", "pyocirun.cli.boot")
 """Programs, not modules."""
 
+SECTION = ".pyocirun.memory"
+"""Of the command; its own name, so that no tool takes it for debugging information."""
+
 SNAPSHOT_WORKS = sys.version_info < (3, 14)
 """Later interpreters start in one phase, and so with the streams and the environment of the build."""
 
@@ -88,9 +92,11 @@ class BuildPrograms(build_ext):
 
     def run(self) -> None:
         package = Path(self.build_lib) / "pyocirun"
-        build_programs(package / "bin")
-        write_build_info(package / "_build_info.py")
-        add_snapshot(ROOT / "build" / "pyocirun", package)
+        no_interpreter = build_programs(package / "bin")
+        write_build_info(package / "_build_info.py", no_interpreter)
+        no_snapshot = no_interpreter or add_snapshot(ROOT / "build" / "pyocirun", package)
+        if no_snapshot:  # else the file is in the snapshot, and must stay as it is
+            write_build_info(package / "_build_info.py", no_interpreter, no_snapshot)
         super().run()
 
 
@@ -109,40 +115,49 @@ def man_pages() -> list[str]:
     return [str(page.relative_to(ROOT)) for page in write_roff(ROOT / "build/man")]
 
 
-def write_build_info(path: Path) -> None:
-    """The commit that is built, where git knows it: "" else."""
+def write_build_info(path: Path, no_interpreter: str, no_snapshot: str = "") -> None:
+    """The commit that is built, where git knows it, else ""; why the command lacks something, or ""."""
     try:
         done = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
         commit = done.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         commit = ""
-    path.write_text(f"COMMIT = {commit!r}\n")
+    facts = {"COMMIT": commit, "NO_INTERPRETER": no_interpreter, "NO_SNAPSHOT": no_snapshot}
+    path.write_text("".join(f"{name} = {value!r}\n" for name, value in facts.items()))
 
 
-def build_programs(target: Path) -> None:
-    """Compile nsexec and the demo's payload into `target`, and the launcher into build/ as the command."""
+def build_programs(target: Path) -> str:
+    """Compile nsexec and the demo's payload into `target`, and the launcher into build/ as the command.
+
+    Why that has no interpreter inside comes back, "" if it has.
+    """
     target.mkdir(parents=True, exist_ok=True)
     compile_c([*FREESTANDING, *STATIC], [CSRC / name for name in NSEXEC_SOURCES], target / "nsexec")
     compile_c(["-std=gnu17", "-O2", "-static", "-s"], [ROOT / "integration/probe/probe.c"], target / "probe")
-    build_launcher(ROOT / "build")
+    return build_launcher(ROOT / "build")
 
 
-def build_launcher(directory: Path) -> None:
-    """The installed command: with the interpreter inside where that works here, else one that executes it."""
+def build_launcher(directory: Path) -> str:
+    """The installed command: with the interpreter inside where that works here, else one that executes it: see why."""
     directory.mkdir(exist_ok=True)
-    if not embeds_here(directory):
+    why_not = obstacle_to_embedding(directory)
+    if why_not:
+        print(f"the command gets no interpreter inside: {why_not}", file=sys.stderr)
         compile_c(["-std=gnu17", "-O2", "-static", "-s", *launcher_defines(SITES)], LAUNCHER, directory / "pyocirun")
-        return
-    compile_embedded(directory, SITES, directory / "pyocirun")
+    else:
+        compile_embedded(directory, SITES, directory / "pyocirun")
+    return why_not
 
 
-def embeds_here(directory: Path) -> bool:
-    """Whether a launcher with this interpreter inside can be linked, and can import what the package needs.
+def obstacle_to_embedding(directory: Path) -> str:
+    """Why no launcher with this interpreter inside can be linked and import what the package needs; "" if one can.
 
     An interpreter that is linked to a shared libpython itself would load that a second time, with its modules.
     """
-    if "libpython" in Path("/proc/self/maps").read_text() or not LIBPYTHON.is_file():
-        return False
+    if "libpython" in Path("/proc/self/maps").read_text():
+        return f"{PYTHON} itself is linked to a shared libpython"
+    if not LIBPYTHON.is_file():
+        return f"{LIBPYTHON} is missing (Debian, Ubuntu: package lib{VERSION}-dev)"
     with tempfile.TemporaryDirectory() as site:
         main = Path(site) / "pyocirun" / "cli" / "main.py"
         main.parent.mkdir(parents=True)
@@ -153,9 +168,9 @@ def embeds_here(directory: Path) -> bool:
             compile_embedded(directory, [site], probe)
             done = subprocess.run([probe, "works"], env={}, capture_output=True, text=True, timeout=60, check=True)
         except (subprocess.SubprocessError, OSError) as error:
-            print(f"the command gets no interpreter inside: {error}", getattr(error, "stderr", ""), file=sys.stderr)
-            return False
-        return done.stdout == "works"
+            print(error, getattr(error, "stderr", ""), file=sys.stderr)
+            return "a trial failed, see what the build printed"
+        return "" if done.stdout == "works" else "a trial printed something else than it should"
 
 
 def compile_embedded(directory: Path, sites: list[str], target: Path) -> None:
@@ -171,13 +186,15 @@ def compile_embedded(directory: Path, sites: list[str], target: Path) -> None:
     compile_c([*flags, *launcher_defines(sites), *python_defines()], [*LAUNCHER, *EMBEDDED], target, link)
 
 
-def add_snapshot(command: Path, package: Path) -> None:
-    """Append to the command the memory of an interpreter that has imported the package: see csrc/snapshot.c.
+def add_snapshot(command: Path, package: Path) -> str:
+    """Add to the command the memory of an interpreter that has imported the package: see csrc/snapshot.c.
 
-    Where that does not work, nothing is added, and the command imports what it needs when it runs.
+    Where that does not work, nothing is added, and the command imports what it needs when it runs. Why, or "".
     """
-    if not SNAPSHOT_WORKS or b"_pyocirun_boot" not in command.read_bytes() or not package.is_dir():
-        return
+    if not SNAPSHOT_WORKS:
+        return "this version of Python starts in one phase"
+    if not package.is_dir():
+        return "the package was not there when the command was built"
     with tempfile.TemporaryDirectory() as prefix:
         site = Path(prefix) / SITES[0]
         sources = [path.relative_to(package.parent) for path in sorted(package.rglob("*.py"))]
@@ -190,18 +207,24 @@ def add_snapshot(command: Path, package: Path) -> None:
         shutil.copy(command, trial)
         names = [".".join(source.with_suffix("").parts).removesuffix(".__init__") for source in sources]
         names = [name for name in names if name not in NOT_IMPORTED]
+        memory = Path(prefix) / "memory"
+        # Two calls: objcopy aligns only what it finds. The alignment holds for strip(1) too.
+        steps = ["--add-section", f"{SECTION}={memory}"], ["--set-section-alignment", f"{SECTION}={mmap.PAGESIZE}"]
         try:
-            call = ["pyocirun-make-snapshot", str(site), str(trial), *names]
+            call = ["pyocirun-make-snapshot", str(site), str(memory), *names]
             subprocess.run(call, executable=command, env={}, capture_output=True, text=True, timeout=60, check=True)
+            for step in steps:
+                subprocess.run(["objcopy", *step, str(trial)], capture_output=True, text=True, check=True)
             call = [str(trial), "--root", f"{prefix}/root", "state", "absent"]
             done = subprocess.run(call, env={}, capture_output=True, text=True, timeout=60, check=False)
         except (subprocess.SubprocessError, OSError) as error:
             print(f"the command gets no snapshot: {error}", getattr(error, "stderr", ""), file=sys.stderr)
-            return
+            return "it could not be made, see what the build printed"
         if done.returncode != 1 or "container does not exist" not in done.stderr:
             print(f"the command gets no snapshot: {done}", file=sys.stderr)
-            return
+            return "it did not work, see what the build printed"
         shutil.copy(trial, command)
+    return ""
 
 
 def launcher_defines(sites: list[str]) -> list[str]:

@@ -108,8 +108,8 @@ static PyObject *list_of(const PyWideStringList *words)
 	return list;
 }
 
-/* boot.run(site, stdlib, dynload, argv, magic number of .pyc files, complete) */
-static int boot(const PyConfig *config, const char *site)
+/* boot.run(site, stdlib, dynload, argv, magic number of .pyc files, complete, why no snapshot or None) */
+static int boot(const PyConfig *config, const char *site, const char *why)
 {
 	PyObject *module = PyImport_ImportModule("_pyocirun_boot");
 	PyObject *argv = list_of(&config->argv);
@@ -117,8 +117,8 @@ static int boot(const PyConfig *config, const char *site)
 	PyObject *result = NULL;
 
 	if (module && argv && function)
-		result = PyObject_CallMethod(module, "run", "sssOlO", site, STDLIB, DYNLOAD, argv,
-					     PYC_MAGIC, function);
+		result = PyObject_CallMethod(module, "run", "sssOlOz", site, STDLIB, DYNLOAD, argv,
+					     PYC_MAGIC, function, why);
 	if (!result)
 		PyErr_Print();
 	return 1; /* run does not return */
@@ -212,10 +212,12 @@ int run_embedded(const char *site, int argc, char **argv)
 {
 	PyConfig fresh;
 	const PyConfig *config = &fresh;
+	const char *why;
 
 	if (!is_same_python())
 		return -1;
-	if (snapshot_restore(site) == 0) {
+	why = snapshot_restore(site);
+	if (!why) {
 		if (update(site, argc, argv))
 			return -1;
 		config = _PyInterpreterState_GetConfig(PyInterpreterState_Get());
@@ -223,7 +225,7 @@ int run_embedded(const char *site, int argc, char **argv)
 		return -1;
 	}
 	handle_signals();
-	return boot(config, site);
+	return boot(config, site, why);
 }
 
 int make_snapshot(int argc, char **argv)

@@ -9,7 +9,7 @@
 #define SNAPSHOT_MAKER "pyocirun-make-snapshot"
 
 #ifdef EMBED
-/* MAKER SITE FILE MODULE...: import these modules from SITE, and append the memory then (snapshot.c) to FILE. */
+/* MAKER SITE FILE MODULE...: import these modules from SITE, and write the memory then (snapshot.c) to FILE. */
 int make_snapshot(int argc, char **argv);
 
 /* Runs the command with the package in directory `site`. Its exit status; -1: it could not start, try another way. */

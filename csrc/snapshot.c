@@ -2,9 +2,9 @@
  * snapshot.c - the command starts where the build left off: with the package imported.
  *
  * Starting an interpreter and importing 50 modules takes 40 million instructions, and comes out the same each time. So
- * the build does it once, and writes the memory behind the program file:
+ * the build does it once, and adds the memory to the program file, as a section of its own, so that strip(1) leaves it:
  *
- *	program | pages that differ | struct snapshot, sources, thread-local memory | struct tail
+ *	pages that differ | struct snapshot, sources, thread-local memory | struct tail
  *
  * At start those pages are mapped copy-on-write, and only what is touched is ever read. It works because all that
  * memory lies at fixed addresses. The program is not position-independent, so types, functions and the
@@ -44,7 +44,7 @@
 struct run_of_pages {
 	uint64_t address;
 	uint64_t length;
-	uint64_t offset; /* in the file */
+	uint64_t offset; /* in the section */
 };
 
 struct snapshot {
@@ -403,8 +403,8 @@ int snapshot_write(const char *path, const char *sources, size_t length)
 	int count = find_kept(kept);
 	struct block thread = find_thread_local();
 	struct tail tail = { .magic = MAGIC };
-	FILE *file = fopen(path, "r+e");
-	long end;
+	FILE *file = fopen(path, "we");
+	long end = 0;
 	int failed = 0;
 
 	making = 0;
@@ -419,8 +419,6 @@ int snapshot_write(const char *path, const char *sources, size_t length)
 	    check_words(thread.at, thread.at + thread.length, kept, count) ||
 	    check_words((char *)AREA, top, kept, count) || find_runs(&about))
 		return give_up("its memory cannot be kept");
-	fseek(file, 0, SEEK_END);
-	end = ftell(file);
 	for (size_t i = 0; i < about.runs; i++) {
 		/* Page by page as in memory, so that it can be mapped. */
 		uint64_t in_page = about.run[i].address & (about.page - 1);
@@ -471,38 +469,38 @@ static int fit_sources(const char *site, const char *sources, size_t length,
 	return fit;
 }
 
-static int map(int file, const struct run_of_pages *run, uint64_t page)
+/* begin: of the section in the file. */
+static int map(int file, off_t begin, const struct run_of_pages *run, uint64_t page)
 {
+	off_t offset = begin + (off_t)run->offset;
 	uint64_t from = (run->address + page - 1) & ~(page - 1);
 	uint64_t end = run->address + run->length;
 	uint64_t to = end & ~(page - 1);
 	int fixed = run->address == AREA ? MAP_FIXED_NOREPLACE : MAP_FIXED;
 
 	if (from >= to)
-		return pread(file, (void *)run->address, run->length, (off_t)run->offset) !=
+		return pread(file, (void *)run->address, run->length, offset) !=
 		       (ssize_t)run->length;
 	if (mmap((void *)from, to - from, PROT_READ | PROT_WRITE, MAP_PRIVATE | fixed, file,
-		 (off_t)(run->offset + (from - run->address))) != (void *)from)
+		 offset + (off_t)(from - run->address)) != (void *)from)
 		return 1;
 	/* The rest shares its page with what is not ours. */
-	return (from > run->address &&
-		pread(file, (void *)run->address, from - run->address, (off_t)run->offset) !=
-			(ssize_t)(from - run->address)) ||
-	       (end > to &&
-		pread(file, (void *)to, end - to, (off_t)(run->offset + (to - run->address))) !=
-			(ssize_t)(end - to));
+	return (from > run->address && pread(file, (void *)run->address, from - run->address,
+					     offset) != (ssize_t)(from - run->address)) ||
+	       (end > to && pread(file, (void *)to, end - to,
+				  offset + (off_t)(to - run->address)) != (ssize_t)(end - to));
 }
 
-static int map_all(int file, const struct snapshot *about)
+static int map_all(int file, off_t begin, const struct snapshot *about)
 {
 	struct kept kept[MAX_KEPT];
 	int count = find_kept(kept);
 
 	/* The area last was written, and is mapped first: this is all that may fail. */
-	if (count < 0 || map(file, &about->run[about->runs - 1], about->page))
+	if (count < 0 || map(file, begin, &about->run[about->runs - 1], about->page))
 		return -1;
 	for (size_t i = 0; i + 1 < about->runs; i++) {
-		if (map(file, &about->run[i], about->page))
+		if (map(file, begin, &about->run[i], about->page))
 			abort();
 	}
 	for (int i = 0; i < count; i++) {
@@ -512,32 +510,72 @@ static int map_all(int file, const struct snapshot *about)
 	return 0;
 }
 
-static int restore_from(int file, const char *site)
+static int is_tail(int file, const ElfW(Shdr) * section, struct tail *tail)
+{
+	uint64_t end = section->sh_offset + section->sh_size;
+
+	return section->sh_type == SHT_PROGBITS && (section->sh_flags & SHF_ALLOC) == 0 &&
+	       section->sh_size > sizeof(*tail) &&
+	       pread(file, tail, sizeof(*tail), (off_t)(end - sizeof(*tail))) ==
+		       (ssize_t)sizeof(*tail) &&
+	       tail->magic == MAGIC && tail->offset < section->sh_size - sizeof(*tail);
+}
+
+/* The section that ends in a struct tail. The last ones first: it was added to a finished program. */
+static int find_section(int file, ElfW(Shdr) * section, struct tail *tail)
+{
+	ElfW(Ehdr) program;
+
+	if (pread(file, &program, sizeof(program), 0) != (ssize_t)sizeof(program))
+		return -1;
+	for (int i = program.e_shnum - 1; i > 0; i--) {
+		uint64_t at = program.e_shoff + (uint64_t)i * program.e_shentsize;
+
+		if (pread(file, section, sizeof(*section), (off_t)at) != (ssize_t)sizeof(*section))
+			return -1;
+		if (is_tail(file, section, tail))
+			return 0;
+	}
+	return -1;
+}
+
+static int is_for(const struct snapshot *about, size_t size, off_t begin,
+		  const struct block *thread)
+{
+	return about->runs >= 1 && about->page == page_size() &&
+	       (uint64_t)begin % about->page == 0 && about->thread == thread->length &&
+	       sizeof(*about) + about->sources + about->thread == size;
+}
+
+/* NULL, or why not. */
+static const char *restore_from(int file, const char *site)
 {
 	struct block thread = find_thread_local();
+	const char *why = NULL;
 	struct snapshot *about;
 	struct stat command;
+	ElfW(Shdr) section;
 	struct tail tail;
+	off_t begin;
 	size_t size;
-	int failed;
 
-	if (fstat(file, &command) ||
-	    pread(file, &tail, sizeof(tail), command.st_size - (off_t)sizeof(tail)) !=
-		    (ssize_t)sizeof(tail) ||
-	    tail.magic != MAGIC)
-		return -1;
-	size = (size_t)command.st_size - sizeof(tail) - tail.offset;
+	if (fstat(file, &command) || find_section(file, &section, &tail))
+		return "there is none in the command";
+	begin = (off_t)section.sh_offset;
+	size = section.sh_size - sizeof(tail) - tail.offset;
 	about = __real_malloc(size);
-	failed = !about || pread(file, about, size, (off_t)tail.offset) != (ssize_t)size ||
-		 about->runs < 1 || about->page != page_size() ||
-		 sizeof(*about) + about->sources + about->thread != size ||
-		 about->thread != thread.length ||
-		 !fit_sources(site, (char *)(about + 1), about->sources, &command) ||
-		 map_all(file, about);
-	if (!failed && thread.length)
+	if (!about || pread(file, about, size, begin + (off_t)tail.offset) != (ssize_t)size)
+		why = "it cannot be read";
+	else if (!is_for(about, size, begin, &thread))
+		why = "it was made for a machine with pages of another size";
+	else if (!fit_sources(site, (char *)(about + 1), about->sources, &command))
+		why = "a module was changed after the installation";
+	else if (map_all(file, begin, about))
+		why = "its addresses are taken";
+	else if (thread.length)
 		memcpy(thread.at, (char *)(about + 1) + about->sources, thread.length);
 	__real_free(about);
-	return failed ? -1 : 0;
+	return why;
 }
 
 /* The thread of Python that was kept is this one, which for Python has just been born by fork. */
@@ -556,16 +594,16 @@ static void adopt_thread(void)
 #endif
 }
 
-int snapshot_restore(const char *site)
+const char *snapshot_restore(const char *site)
 {
 	int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-	int status = file < 0 ? -1 : restore_from(file, site);
+	const char *why = file < 0 ? "the command cannot be read" : restore_from(file, site);
 
 	if (file >= 0)
 		close(file);
-	if (status)
-		return -1;
-	PyObject_SetArenaAllocator(&usual_arenas);
-	adopt_thread();
-	return 0;
+	if (!why) {
+		PyObject_SetArenaAllocator(&usual_arenas);
+		adopt_thread();
+	}
+	return why;
 }

@@ -11,15 +11,15 @@
 int snapshot_begin(void);
 
 /*
- * Write the snapshot to a file. sources: for each module in it the size of its source, 8 bytes, and the path below the
+ * Write the snapshot to a file, to be a section of the command. sources: for each module in it the size of its source, 8 bytes, and the path below the
  * site directory, ended by a zero byte. Fails with a text on stderr, also if something in it points outside of it.
  */
 int snapshot_write(const char *path, const char *sources, size_t length);
 
 /*
- * 0: the interpreter is as it was in snapshot_write, and belongs to this thread. -1: there is no snapshot in this
- * command, or it does not fit the sources below `site`; nothing has changed.
+ * NULL: the interpreter is as it was in snapshot_write, and belongs to this thread. Else why not, for a person: there is
+ * no snapshot in this command, or it does not fit the sources below `site`. Nothing has changed then.
  */
-int snapshot_restore(const char *site);
+const char *snapshot_restore(const char *site);
 
 #endif

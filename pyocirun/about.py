@@ -10,11 +10,17 @@ OLDEST_SPEC_VERSION = "1.0.0"
 
 def commit() -> str:
     """The commit this was built from; "" if the build did not know it."""
-    try:
-        info = __import__("pyocirun._build_info", fromlist=("COMMIT",))
-    except ImportError:
-        return ""
-    return str(info.COMMIT)
+    return _noted("COMMIT")
+
+
+def no_interpreter() -> str:
+    """Why the command that was built has no interpreter inside; "" if it has one."""
+    return _noted("NO_INTERPRETER")
+
+
+def no_snapshot() -> str:
+    """Why the command that was built has no snapshot of an interpreter; "" if it has one."""
+    return _noted("NO_SNAPSHOT")
 
 
 def libseccomp() -> str:
@@ -24,3 +30,11 @@ def libseccomp() -> str:
     except ImportError:
         return ""
     return version()
+
+
+def _noted(name: str) -> str:
+    try:
+        info = __import__("pyocirun._build_info", fromlist=(name,))
+    except ImportError:
+        return ""
+    return str(getattr(info, name))

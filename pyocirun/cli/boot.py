@@ -29,12 +29,25 @@ _EXTENSIONS = ("pyocirun._native", "pyocirun._seccomp", "_blake2", "_cffi_backen
 _prepared: Finder | None = None
 """In a snapshot: the finder that imported what is there already."""
 
+no_snapshot: str | None = None
+"""Why this process did not start from a snapshot; None if it did."""
 
-def run(site: str, stdlib: str, dynload: str, argv: list[str], magic: int, complete: Callable[[], None]) -> NoReturn:
+
+def run(
+    site: str,
+    stdlib: str,
+    dynload: str,
+    argv: list[str],
+    magic: int,
+    complete: Callable[[], None],
+    why_no_snapshot: str | None,
+) -> NoReturn:
     """The command. site: the directory that the package lies in.
 
     magic: the number that .pyc files begin with.  complete: starts the second half of the interpreter.
     """
+    global no_snapshot
+    no_snapshot = why_no_snapshot
     if _prepared is not None:
         finder = _prepared
         finder.move(site)

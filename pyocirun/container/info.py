@@ -45,6 +45,7 @@ def _runtime(factory: Factory) -> dict[str, Any]:
         "commit": about.commit(),
         "spec": about.SPEC_VERSION,
         "python": sys.version.split()[0],
+        "start": _start(),
         "package": os.path.dirname(pyocirun.__file__ or ""),
         "root": factory.root,
         "cgroup driver": factory.cgroup_manager,
@@ -54,6 +55,19 @@ def _runtime(factory: Factory) -> dict[str, Any]:
     except Error:
         found["containers"] = 0
     return {name: value for name, value in found.items() if value != ""}
+
+
+def _start() -> str:
+    """How the command came to run this, and why not in the quickest way; "" in a program that uses the library."""
+    boot = sys.modules.get("_pyocirun_boot")
+    if boot is not None:
+        why = boot.no_snapshot
+        return "from a snapshot" if why is None else f"without a snapshot: {about.no_snapshot() or why}"
+    main = getattr(sys.modules.get("__main__"), "__file__", "") or ""
+    if not main.endswith("/pyocirun/cli/start_command.py"):
+        return ""
+    why = about.no_interpreter() or "that which was built in has been replaced since"
+    return f"by {sys.executable}: {why}"
 
 
 def _machine() -> dict[str, Any]:

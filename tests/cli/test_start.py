@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -150,6 +151,35 @@ def test_edit_that_keeps_the_size_takes_effect_too(tmp_path: Path) -> None:
     assert subprocess.run([command, "--root", "/", "--version"], env={}, check=False).returncode != 0
 
 
+@snapshot
+@pytest.mark.skipif(shutil.which("strip") is None, reason="no strip")
+def test_snapshot_survives_strip(tmp_path: Path) -> None:
+    command = copy_installation(tmp_path / "elsewhere")
+    subprocess.run(["strip", command], check=True)
+
+    assert has_mapped(command, SNAPSHOT_AREA, tmp_path)
+
+
+@snapshot
+def test_info_says_that_it_started_from_the_snapshot() -> None:
+    assert how_it_started(COMMAND) == "from a snapshot"
+
+
+@snapshot
+def test_info_says_why_it_did_not(tmp_path: Path) -> None:
+    command = copy_installation(tmp_path / "elsewhere")
+    link_dependencies(command.parent.parent / LIBRARY)
+    (command.parent.parent / LIBRARY / "pyocirun" / "cli" / "version.py").touch()
+
+    assert how_it_started(command) == "without a snapshot: a module was changed after the installation"
+
+
+@installed
+@pytest.mark.skipif(has_static_library(), reason="this interpreter has a static library")
+def test_info_says_why_no_interpreter_is_inside() -> None:
+    assert "libpython" in how_it_started(COMMAND)
+
+
 @installed
 def test_environment_is_that_of_the_caller() -> None:
     done = call(env={"_PYOCIRUN_COMPLETE": "bash_source"})
@@ -231,6 +261,17 @@ def copy_installation(prefix: Path) -> Path:
     shutil.copytree(Path(pyocirun.__file__).parent, prefix / LIBRARY / "pyocirun")
     (prefix / "bin").mkdir()
     return Path(shutil.copy2(COMMAND, prefix / "bin" / "pyocirun"))
+
+
+def link_dependencies(site: Path) -> None:
+    for found in Path(pyocirun.__file__).parent.parent.iterdir():
+        if found.name != "pyocirun":
+            (site / found.name).symlink_to(found)
+
+
+def how_it_started(command: Path) -> str:
+    done = subprocess.run([command, "info", "--format", "json"], env={}, capture_output=True, timeout=60, check=True)
+    return str(json.loads(done.stdout)["runtime"]["start"])
 
 
 def call(
