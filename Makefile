@@ -13,7 +13,7 @@ PY_FILES := pyocirun csrc tests integration docs/man setup.py
 PYTEST := $(BIN)/python -P -m pytest -q -p no:cacheprovider
 RUNTIME ?= $(abspath $(BIN)/pyocirun)
 
-.PHONY: all demo test check format unit scenarios engines engines-short conformance vm vm-image vm-test bench golden man build system clean
+.PHONY: all demo test check format unit scenarios engines engines-short engines-newer conformance vm vm-image vm-test bench golden man build system clean
 
 all: build
 
@@ -46,12 +46,16 @@ unit: build
 scenarios: build
 	RUNTIME=$(RUNTIME) $(PYTEST) integration/scenarios
 
-engines: build
+engines: build engines-newer
 	RUNTIME=$(RUNTIME) $(PYTEST) integration/engines
 
 # As a part of `make test`: what takes minutes is left out.
-engines-short: build
+engines-short: build engines-newer
 	RUNTIME=$(RUNTIME) $(PYTEST) -m 'not full' integration/engines
+
+# The engines of Debian's unstable suite, unpacked and not installed: see integration/engines/newer.py.
+engines-newer: build
+	$(BIN)/python -m integration.engines.newer
 
 conformance: build
 	$(BIN)/python integration/conformance/run.py --runtime-tools "$(RUNTIME_TOOLS)" --runtime $(RUNTIME)

@@ -35,6 +35,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "only(name): for this runtime alone")
     config.addinivalue_line("markers", "asks(feature): skip for an engine that has it not")
     config.addinivalue_line("markers", "full: for `make engines` alone, not among what CI runs")
+    config.addinivalue_line(
+        "markers", "newer: with the engines of newer.py, in `make engines` alone unless it is `short` too"
+    )
+    config.addinivalue_line("markers", "short: among what CI runs with the newer engines")
     if NEEDS["root"]():
         isolate()
 

@@ -15,6 +15,8 @@ import grpc
 from cri_api.v1 import api_pb2 as api
 from cri_api.v1.api_pb2_grpc import RuntimeServiceStub
 
+from integration.engines import newer
+from integration.engines.ctr import import_options
 from integration.engines.engine import DEFAULT, Engine, Wish
 from integration.engines.image import archive, compile_box, rootfs
 from integration.engines.machine import BASE, NAME, Ended, Machine, cgroups
@@ -78,16 +80,17 @@ class Cri(Engine):
         "terminal": "a terminal needs a stream: see test_cri.py",
         "exec with a terminal": "a terminal needs a stream: see test_cri.py",
         "processes": "the limit is one of kubelet's",
-        "user namespace": "containerd has them since 1.7: see test_cri.py",
+        "user namespace": "it is one of the pod: see test_cri.py",
     }
 
-    def __init__(self, runtime: str) -> None:
-        self.runtime = runtime
+    def __init__(self, runtime: str, tree: str = "") -> None:
+        self.runtime, self._tree = runtime, tree
         files = {
             f"{BASE}/config.toml": CONFIG.format(runtime=runtime),
             f"{BASE}/cni/10-pods.conflist": json.dumps(NETWORK),
         }
-        self.machine = Machine(["containerd", "--config", f"{BASE}/config.toml"], files)
+        daemon = ["containerd", "--config", f"{BASE}/config.toml"]
+        self.machine = Machine(daemon, files, newer.environment(tree))
         self._numbers = itertools.count(1)
         self._pod = ""
         self._configs: dict[str, Any] = {}
@@ -111,7 +114,7 @@ class Cri(Engine):
 
     def _import(self, image: bytes) -> None:
         options = ["--address", SOCKET, "--namespace", "k8s.io"]
-        self.machine("ctr", *options, "images", "import", "--snapshotter", "native", "-", stdin=image).ok()
+        self.machine("ctr", *options, "images", "import", *import_options(self._tree), "-", stdin=image).ok()
 
     def close(self) -> None:
         self._channel.close()

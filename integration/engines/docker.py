@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any
 
+from integration.engines import newer
 from integration.engines.engine import DEFAULT, Engine, Wish, finish
 from integration.engines.image import compile_box, rootfs
 from integration.engines.machine import BASE, NAME, Ended, Machine, cgroups
@@ -133,8 +134,11 @@ class Docker(DockerClient):
 
     name = "docker"
 
-    def __init__(self, runtime: str, remap: bool = False, settings: Mapping[str, Any] | None = None) -> None:
-        self.runtime = runtime
+    def __init__(
+        self, runtime: str, tree: str = "", remap: bool = False, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        self.runtime, self._newer = runtime, bool(tree)
+        self._client = f"{tree}/usr/bin/docker" if tree else CLIENT
         self.lacks = {} if remap else {"user namespace": "it has them for all containers or none: see test_docker.py"}
         written: dict[str, Any] = {
             "data-root": f"{BASE}/data",
@@ -149,7 +153,8 @@ class Docker(DockerClient):
             "default-runtime": OWN,
             **(settings or {}),
         }
-        files = {f"{BASE}/daemon.json": ""}
+        plugins = {"cliPluginsExtraDirs": [f"{tree}/usr/libexec/docker/cli-plugins"]} if tree else {}
+        files = {f"{BASE}/daemon.json": "", f"{BASE}/client/config.json": json.dumps(plugins)}
         if remap:
             written["userns-remap"] = "mapped:mapped"
             files |= {
@@ -160,7 +165,9 @@ class Docker(DockerClient):
             }
         files[f"{BASE}/daemon.json"] = json.dumps(written)
         self.machine = Machine(
-            ["dockerd", "--config-file", f"{BASE}/daemon.json"], files, {"DOCKER_CONFIG": f"{BASE}/client"}
+            ["dockerd", "--config-file", f"{BASE}/daemon.json"],
+            files,
+            {"DOCKER_CONFIG": f"{BASE}/client"} | newer.environment(tree),
         )
         try:
             self.machine.wait_for(lambda: self("version").status == 0, "dockerd answers")
@@ -170,7 +177,13 @@ class Docker(DockerClient):
             raise
 
     def command(self) -> list[str]:
-        return [CLIENT, "--host", SOCKET]
+        return [self._client, "--host", SOCKET]
+
+    def run(self, *args: str, wish: Wish = DEFAULT) -> Ended:
+        if self._newer and args[:2] == ("sh", "-c"):
+            # Of a container that ends at once, docker 28 may lose the output where the machine is busy.
+            args = ("sh", "-c", f"trap 'sleep 0.3' EXIT; {args[2]}")
+        return super().run(*args, wish=wish)
 
     def leftovers(self) -> list[str]:
         left = [f"container {name}" for name in self.containers()]
@@ -182,9 +195,9 @@ class Docker(DockerClient):
         return left
 
 
-def remapped(runtime: str) -> Docker:
+def remapped(runtime: str, tree: str = "") -> Docker:
     """dockerd whose containers all have a user namespace."""
-    return Docker(runtime, remap=True)
+    return Docker(runtime, tree, remap=True)
 
 
 def bytes_of(text: str) -> int:

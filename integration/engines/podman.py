@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 
+from integration.engines import newer
 from integration.engines.docker import IMAGE, DockerClient, bytes_of, with_line
 from integration.engines.engine import Wish
 from integration.engines.image import compile_box, rootfs
@@ -29,16 +30,24 @@ runtime = "{name}"
 runtime_supports_json = ["{name}"]
 runtime_supports_nocgroups = ["{name}"]
 runtime_supports_nocgroup = ["{name}"]
+{programs}
+[network]
+firewall_driver = "none"
 [engine.runtimes]
 {name} = ["{path}"]
 """
 
-STORAGE = f"""
+# Where one finds its helpers that is not installed.
+PROGRAMS = """
+conmon_path = ["{tree}/usr/bin/conmon"]
+helper_binaries_dir = ["{tree}/usr/lib/podman", "{tree}/usr/libexec/podman"]
+"""
+
+STORAGE = """
 [storage]
 driver = "vfs"
-graphroot = "{BASE}/storage"
-runroot = "{BASE}/storage-run"
-rootless_storage_path = "{HOME}/storage"
+graphroot = "{base}/storage"
+runroot = "{base}/storage-run"
 """
 
 
@@ -47,15 +56,16 @@ class Podman(DockerClient):
 
     name = "podman"
 
-    def __init__(self, runtime: str, user: int = 0) -> None:
+    def __init__(self, runtime: str, tree: str = "", user: int = 0) -> None:
         self.runtime, self.user = runtime, user
         if user:
             self.lacks = dict.fromkeys(("limits", "pause", "processes", "update"), NO_CGROUPS)
             self.root_outside = user
         account = f"tester:x:{USER}:{USER}::{HOME}:/bin/sh\n"
+        programs = PROGRAMS.format(tree=tree) if tree else ""
         files = {
-            f"{BASE}/containers.conf": CONFIGURATION.format(name=OWN, path=runtime),
-            f"{BASE}/storage.conf": STORAGE,
+            f"{BASE}/containers.conf": CONFIGURATION.format(name=OWN, path=runtime, programs=programs),
+            f"{BASE}/storage.conf": STORAGE.format(base=HOME if user else BASE),
             "/etc/passwd": with_line("/etc/passwd", account),
             "/etc/group": with_line("/etc/group", f"tester:x:{USER}:\n"),
             "/etc/subuid": "tester:1000000:65536\n",
@@ -68,6 +78,7 @@ class Podman(DockerClient):
             "TMPDIR": HOME,
         }
         environment |= {"XDG_RUNTIME_DIR": HOME} if user else {}
+        environment |= {"PODMAN_IGNORE_CGROUPSV1_WARNING": "1"} | newer.environment(tree)
         self.machine = Machine([], files, environment)
         try:
             self.machine("install", "--directory", "--owner", str(user), "--group", str(user), HOME).ok()
@@ -121,6 +132,6 @@ class Podman(DockerClient):
         return left
 
 
-def rootless(runtime: str) -> Podman:
+def rootless(runtime: str, tree: str = "") -> Podman:
     """podman for an ordinary user."""
-    return Podman(runtime, USER)
+    return Podman(runtime, tree, USER)

@@ -11,12 +11,13 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from integration.engines import cri, ctr, docker, podman
+from integration.engines import cri, ctr, docker, newer, podman
 from integration.engines.engine import DEFAULT, Engine, Wish, runtime_path
 from integration.engines.machine import NEEDED, eventually
 
@@ -30,7 +31,7 @@ FORBID_MKDIR = {
     "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}],
 }
 
-ENGINES: dict[str, tuple[Callable[[str], Engine], tuple[str, ...]]] = {
+ENGINES: dict[str, tuple[Callable[[str, str], Engine], tuple[str, ...]]] = {
     "docker": (docker.Docker, docker.TOOLS),
     "docker, remapped": (docker.remapped, docker.TOOLS),
     "ctr": (ctr.Ctr, ctr.TOOLS),
@@ -43,13 +44,27 @@ FULL = ["docker, remapped"]
 
 
 def _parameters() -> list[object]:
-    return [pytest.param(name, marks=[pytest.mark.full] if name in FULL else []) for name in ENGINES]
+    return [
+        pytest.param((name, new), id=f"newer {name}" if new else name, marks=_marks(name, new))
+        for new in (False, True)
+        for name in ENGINES
+    ]
+
+
+def _marks(name: str, new: bool) -> list[pytest.MarkDecorator]:
+    return ([pytest.mark.full] if name in FULL else []) + ([pytest.mark.newer] if new else [])
+
+
+def both() -> list[object]:
+    """Parameters for the fixture of one engine: whether it is the newer one, for `tree`."""
+    return [pytest.param(False, id="own"), pytest.param(True, id="newer", marks=pytest.mark.newer)]
 
 
 @pytest.fixture(scope="module", params=_parameters())
 def daemon(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    make, tools = ENGINES[request.param]
-    engine = make(runtime_with(tools))
+    name, new = request.param
+    make, tools = ENGINES[name]
+    engine = make(runtime_with(tools), tree(new))
     yield engine
     engine.close()
 
@@ -71,11 +86,22 @@ def runtime_with(tools: tuple[str, ...]) -> str:
     missing = [tool for tool in (*tools, *NEEDED) if shutil.which(tool) is None]
     missing += ["root"] if os.geteuid() != 0 else []
     missing += [] if runtime_path() else ["a runtime"]
-    if missing and os.environ.get("PYOCIRUN_MUST_WORK") == "1":
-        pytest.fail(f"{', '.join(missing)} is missing, and PYOCIRUN_MUST_WORK=1")
     if missing:
-        pytest.skip(f"needs {', '.join(missing)}")
+        _missing(", ".join(missing))
     return runtime_path()
+
+
+def tree(new: bool) -> str:
+    """Where the newer engines are; "" for the machine's own. Without them the test is skipped, or fails in CI."""
+    if not new:
+        return ""
+    return newer.tree() or _missing("the newer engines, which `python -m integration.engines.newer` gets")
+
+
+def _missing(what: str) -> NoReturn:
+    if os.environ.get("PYOCIRUN_MUST_WORK") == "1":
+        pytest.fail(f"{what} is missing, and PYOCIRUN_MUST_WORK=1")
+    pytest.skip(f"needs {what}")
 
 
 def asks(feature: str) -> pytest.MarkDecorator:
@@ -99,6 +125,7 @@ def test_output_arrives(engine: Engine) -> None:
     assert (ended.status, ended.stdout, ended.stderr) == (0, "out\n", "err\n")
 
 
+@pytest.mark.short
 def test_exit_code_arrives(engine: Engine) -> None:
     ended = engine.run("sh", "-c", "exit 7")
 
@@ -139,6 +166,7 @@ def test_a_terminal_of_the_size_of_the_callers(engine: Engine) -> None:
 # ---- exec ----
 
 
+@pytest.mark.short
 def test_exec_gives_its_output_and_exit_code(engine: Engine) -> None:
     container = ready(engine, TRAP)
 
@@ -241,6 +269,7 @@ def test_an_update_changes_the_limit(engine: Engine) -> None:
 # ---- what the container is given ----
 
 
+@pytest.mark.short
 @asks("limits")
 def test_limits_are_seen_in_the_container_and_by_the_engine(engine: Engine) -> None:
     container = ready(engine, TRAP, Wish(memory=64 * MIB))
@@ -308,6 +337,7 @@ def test_a_seccomp_profile_of_ones_own(engine: Engine) -> None:
     assert "Function not implemented" in ended.stderr
 
 
+@pytest.mark.short
 @asks("user namespace")
 def test_a_user_namespace(engine: Engine) -> None:
     script = "head -n 1 /proc/self/uid_map; id -u; touch /root/file && echo made"

@@ -19,14 +19,14 @@ from integration.engines import stream
 from integration.engines.cri import CONTAINER, HANDLER, NODE, POD, TOOLS, Cri
 from integration.engines.engine import Wish
 from integration.engines.machine import BASE, eventually
-from integration.engines.test_common import TRAP, ready, runtime_with
+from integration.engines.test_common import TRAP, both, ready, runtime_with, tree
 
 NAMESPACES = "for n in net ipc uts pid; do readlink /proc/self/ns/$n; done"
 
 
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[Cri]:
-    engine = Cri(runtime_with(TOOLS))
+@pytest.fixture(scope="module", params=both())
+def daemon(request: pytest.FixtureRequest) -> Iterator[Cri]:
+    engine = Cri(runtime_with(TOOLS), tree(request.param))
     yield engine
     engine.close()
 
@@ -169,6 +169,7 @@ def _new_enough(cri: Cri, *version: int) -> None:
         pytest.skip(f"containerd {cri.version()} is too old: it came with {version}")
 
 
+@pytest.mark.short
 def test_a_pod_with_a_user_namespace(cri: Cri) -> None:
     _new_enough(cri, 1, 7)
     ids = [api.IDMapping(container_id=0, host_id=1000000, length=65536)]
@@ -181,6 +182,7 @@ def test_a_pod_with_a_user_namespace(cri: Cri) -> None:
     assert seen.split() == ["0", "1000000", "65536"]
 
 
+@pytest.mark.short
 def test_a_recursive_read_only_mount(cri: Cri) -> None:
     _new_enough(cri, 2, 0)
     cri.machine.write(f"{BASE}/volume/below/file", "")

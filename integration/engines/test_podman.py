@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from integration.engines.docker import IMAGE
 from integration.engines.engine import DEFAULT
 from integration.engines.machine import BASE, NAME, eventually
 from integration.engines.podman import TOOLS, USER, Podman, rootless
-from integration.engines.test_common import TRAP, ready, runtime_with
+from integration.engines.test_common import TRAP, both, ready, runtime_with, tree
 
 not_runc = pytest.mark.skipif(
     os.path.basename(os.environ.get("RUNTIME", "")) == "runc", reason="runc 1.1 cannot do this under podman"
@@ -24,8 +24,14 @@ not_runc = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module", params=[Podman, rootless], ids=["root", "rootless"])
-def installed(request: pytest.FixtureRequest) -> Iterator[Podman]:
-    engine = request.param(runtime_with(TOOLS))
+def make(request: pytest.FixtureRequest) -> Callable[[str, str], Podman]:
+    made: Callable[[str, str], Podman] = request.param
+    return made
+
+
+@pytest.fixture(scope="module", params=both())
+def installed(make: Callable[[str, str], Podman], request: pytest.FixtureRequest) -> Iterator[Podman]:
+    engine = make(runtime_with(TOOLS), tree(request.param))
     yield engine
     engine.close()
 

@@ -1,0 +1,11 @@
+"""Which tests of the newer engines are a part of `make engines-short`: those with the mark `short`."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("newer") and not item.get_closest_marker("short"):
+            item.add_marker(pytest.mark.full)
