@@ -11,6 +11,7 @@ from pyocirun.linux.mounts import (
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
     MS_BIND,
+    MS_NODIRATIME,
     MS_RDONLY,
     MS_REC,
     MS_REMOUNT,
@@ -241,7 +242,7 @@ def _bind(
     source = mount.source or ""
     if not source.startswith("/"):
         source = f"{context.bundle}/{source}"
-    set, clear = _attributes(options)
+    set, clear = _bind_attributes(options, context)
     sharing = any(flags & MS_SHARED for flags in options.propagation) or context.shared
     idmap = _idmap(mount, options, pointer, context) if options.idmap or mount.uid_mappings else None
     bind = ops.Bind(
@@ -300,8 +301,23 @@ def _idmap(mount: Mount, options: MountOptions, pointer: str, context: Context) 
     return ops.Idmap(recursive=recursive)
 
 
+def _bind_attributes(options: MountOptions, context: Context) -> tuple[int, int]:
+    """attr_set, attr_clr. As runc and crun have it: with any option, what is not named is taken away.
+
+    So a remount by mount(2) does, and keeps the access time unless an option is about it. Without an option all stays
+    as the source has it, and in a user namespace, which may take nothing away, so does what no option names.
+    """
+    set, clear = _attributes(options)
+    if context.in_userns or not (options.flags | options.cleared) & ~(MS_BIND | MS_REC):
+        return set, clear
+    clear |= attributes(PER_MOUNT & ~(ACCESS_TIME | MS_NODIRATIME))
+    if options.flags & (ACCESS_TIME | MS_NODIRATIME):
+        clear |= MOUNT_ATTR__ATIME | attributes(MS_NODIRATIME)
+    return set, clear & (~set | MOUNT_ATTR__ATIME)
+
+
 def _attributes(options: MountOptions) -> tuple[int, int]:
-    """attr_set, attr_clr. What no option names stays as the source has it: a nosuid source stays nosuid."""
+    """attr_set, attr_clr of what options name, and no more."""
     clear = attributes(options.cleared & PER_MOUNT & ~ACCESS_TIME)
     if (options.flags | options.cleared) & ACCESS_TIME:
         clear |= MOUNT_ATTR__ATIME

@@ -13,9 +13,12 @@ from pyocirun.linux.mounts import (
     MOUNT_ATTR__ATIME,
     MOUNT_ATTR_NOATIME,
     MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NODIRATIME,
     MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_NOSYMFOLLOW,
     MOUNT_ATTR_RDONLY,
+    MOUNT_ATTR_STRICTATIME,
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
@@ -158,21 +161,46 @@ def test_bind_flags_become_attributes() -> None:
 
     assert isinstance(op, Bind)
     assert op.set == MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC
-    assert op.clear == 0
 
 
-def test_bind_clears_only_what_an_option_names() -> None:
-    (op,) = planned(bind("/data", "rw", "dev"))
-
-    assert isinstance(op, Bind)
-    assert (op.set, op.clear) == (0, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV)
-
-
-def test_access_time_of_a_bind_clears_the_whole_field() -> None:
-    (op,) = planned(bind("/data", "noatime"))
+def test_bind_with_an_option_takes_away_what_no_option_names() -> None:
+    (op,) = planned(bind("/data", "ro", "noexec", "rw"))
 
     assert isinstance(op, Bind)
-    assert (op.set, op.clear) == (MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME)
+    others = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSYMFOLLOW
+    assert (op.set, op.clear) == (MOUNT_ATTR_NOEXEC, others)
+
+
+def test_bind_without_an_option_leaves_all_as_it_is() -> None:
+    (op,) = planned(bind("/data", "rprivate"))
+
+    assert isinstance(op, Bind)
+    assert (op.set, op.clear) == (0, 0)
+
+
+def test_bind_in_a_user_namespace_takes_away_only_what_an_option_names() -> None:
+    op = next(op for op in planned(bind("/data", "rw", "dev", "nosuid"), **USER) if isinstance(op, Bind))
+
+    assert (op.set, op.clear) == (MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV)
+
+
+@pytest.mark.parametrize(
+    ("option", "bit"), [("noatime", MOUNT_ATTR_NOATIME), ("strictatime", MOUNT_ATTR_STRICTATIME), ("relatime", 0)]
+)
+def test_access_time_of_a_bind_clears_the_whole_field(option: str, bit: int) -> None:
+    (op,) = planned(bind("/data", option))
+
+    assert isinstance(op, Bind)
+    assert op.set == bit
+    assert op.clear & MOUNT_ATTR__ATIME == MOUNT_ATTR__ATIME
+    assert op.clear & MOUNT_ATTR_NODIRATIME
+
+
+def test_access_time_of_a_bind_stays_where_no_option_is_about_it() -> None:
+    (op,) = planned(bind("/data", "ro"))
+
+    assert isinstance(op, Bind)
+    assert not op.clear & (MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME)
 
 
 def test_bind_of_type_bind_without_the_option() -> None:
