@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.harness import Bundle, Runtime, only, requires
+from integration.harness import Bundle, Runtime, cgroup_of, only, requires
 
 DEFAULT = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 
@@ -96,6 +96,17 @@ def test_a_default_device_may_be_configured(runtime: Runtime, bundle: Bundle) ->
     dev = runtime.run(bundle).report["dev"]
 
     assert (dev["null"]["mode"], dev["null"]["uid"], dev["null"]["gid"]) == (0o606, 7, 8)
+
+
+@requires("cgroup1")
+def test_letters_of_a_rule_that_mean_nothing_are_passed_over(runtime: Runtime, bundle: Bundle) -> None:
+    rule = {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "ra"}
+    bundle.linux["resources"]["devices"].append(rule)
+    id = runtime.running(bundle)
+
+    found = (cgroup_of(runtime.pid(id), "devices") / "devices.list").read_text().splitlines()
+
+    assert "c 1:11 r" in found
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def parse_rule(rule: DeviceRule, index: int) -> tuple[tuple[Device, ...], str]:
     pointer = f"{_POINTER}/{index}"
     if not rule.access:
         raise SpecError(f"device access at {index} field cannot be empty", pointer=f"{pointer}/access")
-    if rule.access.strip("rwm"):
+    if not letters(rule.access):
         raise SpecError(f"device access {rule.access!r} must be made of r, w and m", pointer=f"{pointer}/access")
     type_ = rule.type or "a"
     if type_ not in ("a", "b", "c"):

@@ -142,6 +142,12 @@ def warnings(spec: Spec) -> list[str]:
         texts.append("/process/capabilities is absent: the process keeps the capabilities of the runtime")
     if spec.process is not None and spec.process.user.additional_gids and keeps_groups(spec.annotations):
         texts.append("/process/user/additionalGids is ignored: run.oci.keep_original_groups keeps the caller's groups")
+    resources = spec.linux.resources
+    texts += [
+        f'/linux/resources/devices/{index}/access: letters of "{rule.access}" other than r, w and m are ignored'
+        for index, rule in enumerate(resources.devices if resources is not None else ())
+        if rule.access.strip("rwm")
+    ]
     if spec.linux.personality is not None:
         texts += [f"personality flag {flag} is ignored: none is known" for flag in spec.linux.personality.flags]
     return texts

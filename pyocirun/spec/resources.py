@@ -14,7 +14,10 @@ UINT16 = (1 << 16) - 1
 
 
 class DeviceRule(Record):
-    """One rule about devices. type: "a" (all; if absent), "c", "b".  major, minor: None is any.  access: of "rwm"."""
+    """One rule about devices.
+
+    type: "a" (all; if absent), "c", "b".  major, minor: None is any.  access: of "rwm"; other letters mean nothing.
+    """
 
     allow: bool
     type: str = "a"
@@ -154,8 +157,8 @@ def _device_rule(value: Any, at: str) -> DeviceRule:
     access = reader.optional_string(fields, "access", at)
     if access is None:
         raise fault(child(at, "access"), f"device access at {at.rpartition('/')[2]} field cannot be empty")
-    if access.strip("rwm"):
-        raise fault(child(at, "access"), f'"{access}" has other letters than r, w and m')
+    if access and not set(access) & set("rwm"):
+        raise fault(child(at, "access"), f'"{access}" has none of the letters r, w and m')
     return DeviceRule(allow, type, _device_number(fields, "major", at), _device_number(fields, "minor", at), access)
 
 

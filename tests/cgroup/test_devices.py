@@ -24,6 +24,13 @@ def test_without_rules_only_the_fixed_list_is_allowed() -> None:
     assert allows(allowed, ("c", 136, 7), "rwm")
 
 
+def test_letters_that_mean_nothing_are_passed_over() -> None:
+    allowed = policy((DENY_ALL, DeviceRule(True, *SDA, "rxa")))
+
+    assert allows(allowed, SDA, "r")
+    assert not allows(allowed, SDA, "w")
+
+
 def test_any_node_can_be_made() -> None:
     allowed = policy((DENY_ALL,))
 
@@ -114,7 +121,7 @@ def test_hole_without_common_access_is_fine() -> None:
     ("rule", "member"),
     [
         (DeviceRule(True, "c", 1, 3, ""), "access"),
-        (DeviceRule(True, "c", 1, 3, "rx"), "access"),
+        (DeviceRule(True, "c", 1, 3, "xa"), "access"),
         (DeviceRule(True, "p", 1, 3, "r"), "type"),
         (DeviceRule(True, "c", -2, 3, "r"), "major"),
         (DeviceRule(True, "c", 1, 1 << 32, "r"), "minor"),

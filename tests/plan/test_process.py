@@ -11,6 +11,7 @@ from pyocirun.plan.process import environment, identity, rlimits, search_path, w
 from pyocirun.record import replace
 from pyocirun.spec.linux import Linux, Personality
 from pyocirun.spec.process import Capabilities, Rlimit, User
+from pyocirun.spec.resources import DeviceRule, Resources
 from tests.support import build, every, minimal_process, minimal_spec, only, where
 
 ALL = 2**64 - 1
@@ -139,6 +140,13 @@ def test_flags_of_a_personality_are_worth_a_warning() -> None:
     spec = minimal_spec(process=None, personality=Personality("LINUX", ("SHORT_INODE",)))
 
     assert warnings(spec) == ["personality flag SHORT_INODE is ignored: none is known"]
+
+
+def test_letters_of_a_device_rule_that_mean_nothing_are_worth_a_warning() -> None:
+    rules = (DeviceRule(False), DeviceRule(True, "c", 1, 3, "rwa"))
+    spec = minimal_spec(process=None, resources=Resources(devices=rules))
+
+    assert warnings(spec) == ['/linux/resources/devices/1/access: letters of "rwa" other than r, w and m are ignored']
 
 
 def test_sections_for_other_platforms_are_worth_a_warning() -> None:

@@ -467,9 +467,9 @@ FAULTS: list[tuple[str, Any, str, str]] = [
     ),
     (
         "linux/resources/devices/0/access",
-        "rwa",
+        "xa",
         "/linux/resources/devices/0/access",
-        '"rwa" has other letters than r, w and m',
+        '"xa" has none of the letters r, w and m',
     ),
     ("linux/resources/devices/0/type", "x", "/linux/resources/devices/0/type", 'invalid cgroup device type "x"'),
     ("linux/resources/memory/limit", -2, "/linux/resources/memory/limit", f"must be from -1 to {(1 << 63) - 1}"),
