@@ -99,6 +99,23 @@ def test_what_is_typed_arrives(runtime: Runtime, terminal_bundle: Bundle) -> Non
 
 
 @requires("busybox")
+@pytest.mark.parametrize("command", ["run", "exec"])
+def test_the_process_finds_a_terminal_that_leaves_newlines_alone(
+    runtime: Runtime, terminal_bundle: Bundle, command: str
+) -> None:
+    if command == "run":
+        caller = run(runtime, terminal_bundle.args(BUSYBOX, "stty", "-a"))
+    else:
+        terminal_bundle.process["terminal"] = False
+        caller = exec_(runtime, runtime.running(terminal_bundle), BUSYBOX, "stty", "-a")
+
+    assert caller.wait() == 0
+
+    assert " -onlcr" in caller.output
+    assert "\r\r\n" not in caller.output
+
+
+@requires("busybox")
 def test_the_size_is_that_of_the_callers_terminal(runtime: Runtime, terminal_bundle: Bundle) -> None:
     caller = run(runtime, terminal_bundle.shell("echo ready; read x; busybox stty size"), rows=33, columns=101)
     caller.read_until("ready")

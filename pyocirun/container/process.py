@@ -17,7 +17,7 @@ class Process:
     that was loaded has an init that is somebody else's child: it can be waited for, and Linux 6.15 tells its status.
 
     terminal: the master of its terminal, close-on-exec; -1 if it has none, or if it was sent to a console socket. The
-    object owns it too: posix.dup makes one that outlives it.
+    object owns it too: posix.dup makes one that outlives it. Newlines come as they are, without a carriage return.
     """
 
     def __init__(self, pid: int, pidfd: int, terminal: int = -1) -> None:

@@ -216,8 +216,11 @@ class Restoration(Making):
 
             send_descriptor(self.console, MASTER, fd, "console socket")
         elif self.master < 0:
+            from pyocirun.spawn.terminal import keep_newlines
+
             self.master = posix.dup(fd)
             posix.set_inheritable(self.master, False)
+            keep_newlines(self.master)
 
     def _restored(self, pid: int) -> None:
         """All is there, and nothing runs yet: the last moment to refuse."""

@@ -83,7 +83,11 @@ class Handover:
         if self._console is not None:
             send_descriptor(self._console, MASTER, fd, "console socket")
         else:
+            from pyocirun.spawn.terminal import keep_newlines
+
             self._master = posix.dup(fd)
+            # Before there is a program: a shell puts back again and again what it has found.
+            keep_newlines(self._master)
         return NOTHING
 
 

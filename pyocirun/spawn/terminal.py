@@ -30,7 +30,7 @@ def caller_size() -> tuple[int, int] | None:
     return None
 
 
-def _keep_newlines(master: int) -> None:
+def keep_newlines(master: int) -> None:
     """A newline of the container stays one: output that goes to a pipe or file is text as any other."""
     attributes = termios.tcgetattr(master)
     attributes[1] &= ~termios.ONLCR
@@ -61,7 +61,6 @@ class Relay:
         self._writes = True
         self._before: list[Any] | None = None
         posix.set_blocking(master, False)
-        _keep_newlines(master)
 
     def begin(self) -> None:
         """Make the caller's terminal raw, and tell the container's its size; once more after the caller was stopped."""

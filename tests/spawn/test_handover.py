@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import os
 import socket
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,28 +50,29 @@ def test_the_master_is_sent_with_its_name(listener: socket.socket, tmp_path: Pat
 
 def test_without_a_console_socket_the_master_is_the_callers() -> None:
     handover = Handover(True, None, None, "standard")
-    read, write = os.pipe()
+    master, slave = os.openpty()
 
-    handover.answers({}, Launched(1, -1, -1))["terminal"](read)
+    handover.answers({}, Launched(1, -1, -1))["terminal"](master)
     fd = handover.taken()
     handover.close()
 
-    assert os.path.sameopenfile(fd, read)
+    assert os.path.sameopenfile(fd, master)
     assert not os.get_inheritable(fd)
-    for end in (read, write, fd):
+    assert not termios.tcgetattr(slave)[1] & termios.ONLCR
+    for end in (master, slave, fd):
         os.close(end)
 
 
 def test_a_master_that_nobody_took_is_closed() -> None:
     handover = Handover(True, None, None, "standard")
-    read, write = os.pipe()
-    handover.answers({}, Launched(1, -1, -1))["terminal"](write)
-    os.close(write)
+    master, slave = os.openpty()
+    handover.answers({}, Launched(1, -1, -1))["terminal"](master)
+    os.close(master)
 
     handover.close()
 
-    assert os.read(read, 1) == b""
-    os.close(read)
+    assert os.read(slave, 1) == b""
+    os.close(slave)
 
 
 @pytest.mark.parametrize("name", ["standard", "setns"])
