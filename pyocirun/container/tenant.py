@@ -335,7 +335,9 @@ def _cgroups(container: Container, init: Running, wanted: str | list[str] | None
     known = container.manager.paths
     for name in targets:
         if name and name not in known:
-            raise CgroupError(f"--cgroup: the container has no controller {name!r}", controller=name)
+            raise CgroupError(
+                f"--cgroup: unknown controller {name!r}: the container has no cgroup of it", controller=name
+            )
     if set(known) == {""} and not wanted:
         delegated = container._state.unit.get("delegated")
         return _unified(f"{known['']}/{delegated}" if delegated else known[""], init.pid)
