@@ -40,7 +40,8 @@ _LEVELS = ("debug", "info", "warning", "error")
 def main(argv: list[str] | None = None) -> int:
     """Run one command line and return its exit status. argv: without the program's name; None: of this process.
 
-    This is the one place that catches errors. 0: done.  1: failed.  255: exec failed.  130: interrupted.
+    This is the one place that catches errors.
+    0: done.  1: failed.  3: no such command.  255: exec failed.  130: interrupted.
     run and exec in the foreground: the process's own status, or 128 + the signal that ended it.
     """
     session = Session()
@@ -224,6 +225,20 @@ class Session:
             from pyocirun.errors import UsageError
 
             raise UsageError(f"invalid log-format: {self.flags['log-format']}")
+        path = self.flags["log"]
+        if path and not posix.access(path, posix.W_OK) and not path.startswith(("journald:", "syslog:")):
+            self._make_log(path)
+
+    def _make_log(self, path: str) -> None:
+        """Who looks into the log finds a file, also where nothing was said. Raises Error."""
+        try:
+            posix.close(posix.open(path, posix.O_CREAT | posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC, 0o644))
+        except OSError as error:
+            from pyocirun.errors import Error
+
+            self.flags["log"] = None
+            text = f"open {path}: {posix.strerror(error.errno or 0).lower()}"
+            raise Error(text, errno=error.errno or 0, path=path, hint="--log names a file to write") from error
 
 
 def default_root(*, make: bool = False) -> str:

@@ -43,8 +43,26 @@ def _read_config(bundle: str, config: str | dict[str, Any] | None) -> tuple[byte
         return _encode(config), "the configuration"
     if config is None:
         # Named without its directory: engines and users know the message by heart.
-        return read_file(f"{bundle}/{CONFIG}", CONFIG), CONFIG
+        try:
+            return read_file(f"{bundle}/{CONFIG}", CONFIG), CONFIG
+        except SpecError as error:
+            raise _of_bundle(error, bundle) from None
     return read_file(config, config), config
+
+
+def _of_bundle(error: SpecError, bundle: str) -> SpecError:
+    """What is wrong if config.json cannot be read: with it, or with the directory that it should be in."""
+    from errno import ENOENT
+
+    try:
+        # With the slash, a file in the place of the directory is an error too.
+        posix.stat(f"{bundle}/")
+    except OSError as missing:
+        text = f"chdir {bundle}: {posix.strerror(missing.errno or 0).lower()}"
+        return SpecError(text, errno=missing.errno or 0, path=bundle, hint="the bundle is a directory")
+    if error.errno == ENOENT:
+        error.hint = f"the bundle {bundle} has none; pyocirun spec writes one to start from"
+    return error
 
 
 def rootfs_path(bundle: str, spec: Spec) -> str:

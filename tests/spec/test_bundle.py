@@ -69,6 +69,16 @@ def test_missing_config_has_the_text_that_users_know(tmp_path: Path) -> None:
     assert str(caught.value) == "JSON specification file config.json not found"
 
 
+@pytest.mark.parametrize(("name", "text"), [("none", "no such file or directory"), ("file", "not a directory")])
+def test_bundle_that_is_no_directory_is_named(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(SpecError) as caught:
+        read_bundle(str(tmp_path / name))
+
+    assert str(caught.value) == f"chdir {tmp_path / name}: {text}"
+
+
 def test_directory_in_place_of_config_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").mkdir()
 
