@@ -58,6 +58,10 @@ class UsageError(Error):
     family_step = "arguments"
 
 
+class NoSuchCommand(UsageError):
+    """The command line names a command that there is not."""
+
+
 class StateError(Error):
     """The container is not in a state for this: id, and its status, or "" if it has none."""
 

@@ -18,6 +18,7 @@ OWN_STEP = [
     errors.CriuError,
     errors.IDInUse,
     errors.InvalidID,
+    errors.NoSuchCommand,
     errors.SpecError,
     errors.StateError,
     errors.UsageError,

@@ -62,6 +62,31 @@ def test_version_names_the_program_and_the_spec(runtime: Runtime) -> None:
     assert any(line.startswith("commit: ") for line in lines)
 
 
+def test_a_command_that_does_not_exist_is_an_error(runtime: Runtime) -> None:
+    result = runtime("frobnicate", "a")
+
+    assert result.status == 3
+    assert "No help topic for 'frobnicate'" in result.stderr
+
+
+def test_a_log_that_cannot_be_written_is_an_error(runtime: Runtime, place: Path) -> None:
+    result = runtime("list", options=("--log", str(place / "none/log")))
+
+    assert result.status == 1
+    assert f"open {place}/none/log: no such file or directory" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["create", "run", "spec", "restore"])
+def test_a_bundle_that_is_not_there_is_named(runtime: Runtime, place: Path, command: str) -> None:
+    id = [] if command == "spec" else [runtime.new_id()]
+
+    result = runtime(command, "--bundle", str(place / "none"), *id)
+
+    assert result.status == 1
+    assert f"{place}/none" in result.stderr
+    assert "no such file or directory" in result.stderr
+
+
 @pytest.mark.parametrize("args", [("--help",), ("create", "--help"), ("exec", "--help")])
 def test_help_goes_to_the_output(runtime: Runtime, args: tuple[str, ...]) -> None:
     result = runtime(*args).ok()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pyocirun.errors import Error, SpecError
+from pyocirun.errors import Error, NoSuchCommand, SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _PREFIXES = {"create": "pyocirun create failed: ", "run": "pyocirun run failed: ", "exec": "exec failed: "}
 _INTERRUPTED = 130
+_NO_COMMAND = 3
 
 
 def report(error: BaseException, session: Session) -> int:
@@ -36,6 +37,8 @@ def report(error: BaseException, session: Session) -> int:
         hint=hint,
         details=_faults(error),
     )
+    if isinstance(error, NoSuchCommand):
+        return _NO_COMMAND
     return 255 if session.command == "exec" else 1
 
 

@@ -238,7 +238,9 @@ class Session:
 
             self.flags["log"] = None
             text = f"open {path}: {posix.strerror(error.errno or 0).lower()}"
-            raise Error(text, errno=error.errno or 0, path=path, hint="--log names a file to write") from error
+            raise Error(
+                text, errno=error.errno or 0, path=path, hint="--log names a file to write", step="open"
+            ) from error
 
 
 def default_root(*, make: bool = False) -> str:

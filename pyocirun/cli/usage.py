@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class, shell_complete
 
 from pyocirun.cli.options import BOOLEANS, COMMANDS, COMPLETION, GLOBAL, Call, is_number
-from pyocirun.errors import UsageError
+from pyocirun.errors import NoSuchCommand, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from pyocirun.cli.options import Option
 
 _PROGRAM = "pyocirun"
-_INTRODUCTION = """Run containers from OCI bundles.
-
-A bundle is a directory with a config.json and a root filesystem. "pyocirun spec" writes a config.json to start from,
-"pyocirun run -b BUNDLE ID" runs it, and "pyocirun explain BUNDLE" prints what that would do.
-"""
+_INTRODUCTION = (
+    "A bundle is a directory with a config.json and a root filesystem. "
+    '"pyocirun spec" writes a config.json to start from, "pyocirun run -b BUNDLE ID" runs it, and '
+    '"pyocirun explain BUNDLE" prints what that would do. "pyocirun COMMAND --help" tells about one command, as its '
+    "man page does."
+)
 
 
 def understand(argv: list[str]) -> Call | None:
@@ -63,7 +64,7 @@ def group() -> _Group:
     program.table = GLOBAL
     for name, (usage, summary, _, _, stops, options) in COMMANDS.items():
         command = _Command(name, help=summary[0].upper() + summary[1:] + ".", params=_params(options))
-        command.table, command.usage, command.stops = options, usage, stops
+        command.table, command.usage, command.stops, command.title = options, usage, stops, summary
         program.add_command(command)
     return program
 
@@ -85,7 +86,7 @@ def _understand(program: _Group, argv: list[str]) -> Call | None:
         return None
     command = program.commands.get(name)
     if not isinstance(command, _Command):
-        raise UsageError(f'"{name}" is not a command', hint=f"{_PROGRAM} --help lists them")
+        raise _no_command(name)
     inner = command.make_context(name, rest, parent=context)
     _check_count(command, inner)
     return Call(global_flags, name, _values(command.table, inner), list(inner.args))
@@ -96,8 +97,12 @@ def _help_on(program: click.Group, context: click.Context, names: list[str]) -> 
         return context.get_help()
     command = program.commands.get(names[0])
     if command is None:
-        raise UsageError(f"No help topic for '{names[0]}'")
+        raise _no_command(names[0])
     return command.get_help(click.Context(command, parent=context, info_name=names[0]))
+
+
+def _no_command(name: str) -> UsageError:
+    return NoSuchCommand(f"No help topic for '{name}'", hint=f"{_PROGRAM} --help lists the commands")
 
 
 def _check_count(command: _Command, context: click.Context) -> None:
@@ -121,8 +126,10 @@ class _Command(click.Command):
     """
 
     table: tuple[Option, ...] = ()
+    title = ""
     usage = ""
     stops = False
+    options_title = "OPTIONS"
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         values, rest = _Reader(self.table, ctx).read(args, self.stops, isinstance(self, click.Group))
@@ -141,12 +148,37 @@ class _Command(click.Command):
             items += [CompletionItem(id) for id in _ids(ctx) if id.startswith(incomplete)]
         return items
 
-    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        return ["[options]", self.usage] if self.usage else ["[options]"]
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The sections of runc's help, in its order: who probes for a command may look for them."""
+        with formatter.section("NAME"):
+            formatter.write_text(f"{ctx.command_path} - {self.title}")
+        with formatter.section("USAGE"):
+            formatter.write_text(f"{ctx.command_path} [options] {self.usage}")
+        self.format_middle(formatter)
+        options = [param.get_help_record(ctx) for param in self.get_params(ctx)]
+        with formatter.section(self.options_title):
+            formatter.write_dl([option for option in options if option])
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.help = "print this and leave"
+        return option
+
+    def format_middle(self, formatter: click.HelpFormatter) -> None:
+        """What stands between usage and options."""
 
 
 class _Group(_Command, click.Group):
     usage = "<command> [<argument>...]"
+    title = "run containers from OCI bundles"
+    options_title = "GLOBAL OPTIONS"
+
+    def format_middle(self, formatter: click.HelpFormatter) -> None:
+        with formatter.section("DESCRIPTION"):
+            formatter.write_text(_INTRODUCTION)
+        with formatter.section("COMMANDS"):
+            formatter.write_dl([(name, summary) for name, (_, summary, *_) in sorted(COMMANDS.items())])
 
 
 class _Reader:

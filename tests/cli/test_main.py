@@ -61,7 +61,7 @@ def test_help_ends_well(capfd: pytest.CaptureFixture[str]) -> None:
     status = main(["create", "--help"])
 
     assert status == 0
-    assert capfd.readouterr().out.startswith("Usage: pyocirun create")
+    assert capfd.readouterr().out.startswith("NAME:\n  pyocirun create - ")
 
 
 def test_wrong_count_prints_usage_on_stdout_and_one_line_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +69,7 @@ def test_wrong_count_prints_usage_on_stdout_and_one_line_on_stderr(capfd: pytest
 
     out, err = capfd.readouterr()
     assert status == 1
-    assert out.startswith("Incorrect Usage.\n\nUsage: pyocirun state")
+    assert out.startswith("Incorrect Usage.\n\nNAME:\n  pyocirun state - ")
     assert 'level=error msg="pyocirun: \\"state\\" requires exactly 1 argument(s)"' in err
     assert len(err.splitlines()) == 1
 
@@ -81,6 +81,23 @@ def test_wrong_command_line_is_logged_where_the_caller_looks(tmp_path: Path) -> 
 
     assert status == 1
     assert json.loads(log.read_text())["msg"] == "flag provided but not defined: -zz"
+
+
+def test_log_file_is_there_also_where_nothing_is_said(tmp_path: Path) -> None:
+    status = main(["--root", str(tmp_path), "--log", str(tmp_path / "log"), "list"])
+
+    assert status == 0
+    assert (tmp_path / "log").read_text() == ""
+
+
+@pytest.mark.parametrize("line", ["nope", "help nope", "nope --help"])
+def test_command_that_does_not_exist_ends_with_a_status_of_its_own(
+    line: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    status = main(line.split())
+
+    assert status == 3
+    assert "No help topic for 'nope'" in capfd.readouterr().err
 
 
 def test_unknown_log_format_is_refused(capfd: pytest.CaptureFixture[str]) -> None:

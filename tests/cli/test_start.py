@@ -87,7 +87,7 @@ def test_whole_interpreter_is_there_when_wanted() -> None:
     done = call("--help", env={})
 
     assert done.returncode == 0
-    assert b"Usage" in done.stdout
+    assert b"USAGE" in done.stdout
 
 
 @installed
