@@ -34,6 +34,8 @@ def test_there_are_cases() -> None:
         "docker-default",
         "hooks",
         "landlock",
+        "podman-default",
+        "podman-userns",
         "runc-default",
         "userns",
     ]
