@@ -286,6 +286,31 @@ def test_a_user_namespace_that_is_joined_maps_what_the_mappings_say(
     runtime.create(bundle).fails(f"/linux/{key}", "maps other ids: 0 100000 65536")
 
 
+@only("pyocirun")
+@requires("userns")
+@pytest.mark.parametrize(("host_id", "status"), [(100000, 0), (200000, 1)])
+def test_the_maps_of_a_namespace_that_a_bind_mount_keeps_are_compared_too(
+    runtime: Runtime, bundle: Bundle, other_bundle: Bundle, place: Path, host_id: int, status: int
+) -> None:
+    other_bundle.map_users(100000)
+    pid = runtime.pid(runtime.running(other_bundle))
+    kept = place / "user"
+    kept.touch()
+    mount(f"/proc/{pid}/ns/user", kept, flags=0x1000)
+    bundle.map_users(100000)
+    bundle.with_namespace("user", str(kept))
+    bundle.linux["uidMappings"] = [{"containerID": 0, "hostID": host_id, "size": 65536}]
+
+    done = runtime.run(bundle)
+
+    umount(kept)
+    assert done.status == status
+    if status:
+        done.fails("/linux/uidMappings", "maps other ids: 0 100000 65536")
+    else:
+        assert "/linux/uidMappings changes nothing" in "".join(line["msg"] for line in done.log)
+
+
 @requires("cgroupns")
 def test_a_cgroup_namespace_has_the_cgroup_of_the_container_as_its_root(runtime: Runtime, bundle: Bundle) -> None:
     bundle.with_namespace("cgroup")

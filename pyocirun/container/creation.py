@@ -171,7 +171,7 @@ class Creation(Making):
             if (fd := self.tasks.pop(slot.path, -1)) >= 0:
                 return fd
             return effects.open_tasks(slot.path, lenient=self._may_lack(slot.path))
-        return open_namespace(slot.path, self._type_of(slot))
+        return effects.open_namespace(slot.path, self._type_of(slot))
 
     def _open_tasks(self, encoded: Encoded) -> None:
         """All files of cgroups that can be opened, in one go; for the others see _open_slot."""
@@ -211,24 +211,3 @@ class Creation(Making):
         if self.launched is not None:
             self.launched.close()
             effects.kill(self.launched)
-
-
-def open_namespace(path: str, type: str) -> int:
-    """A descriptor of the namespace file at `path`. Raises OperationError if it is none of this type."""
-    from pyocirun.linux.namespaces import FLAGS
-
-    try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
-    except OSError as error:
-        text = f"cannot open the {type} namespace {path}: {error.strerror}"
-        raise OperationError(text, errno=error.errno or 0, path=path, step="open") from error
-    try:
-        found = native.namespace_type(fd)
-    except OSError:
-        found = 0
-    if found != FLAGS[type]:
-        posix.close(fd)
-        raise OperationError(
-            f"cannot join the {type} namespace {path}: it is no {type} namespace", path=path, step="verify"
-        )
-    return fd

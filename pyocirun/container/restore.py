@@ -11,7 +11,6 @@ from pyocirun.container import external
 from pyocirun.container import state as states
 from pyocirun.container.checkpoint import DESCRIPTORS, EXTERNAL_KEYS, EXTERNAL_SINCE
 from pyocirun.container.container import Container
-from pyocirun.container.creation import open_namespace
 from pyocirun.container.criu import Criu, CriuOptions, Refused, Run, check, common, open_directory, with_log
 from pyocirun.container.making import Making
 from pyocirun.container.process import Process, adopt, start_time
@@ -20,6 +19,7 @@ from pyocirun.linux.namespaces import FILES
 from pyocirun.plan import criu as plans
 from pyocirun.plan.ops import JoinRdtGroup, passed_number
 from pyocirun.record import replace
+from pyocirun.spawn import effects
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Restoration(Making):
                     continue
                 if space.type in EXTERNAL_KEYS:
                     criu.require(EXTERNAL_SINCE[space.type], f"a restore into a {space.type} namespace of others")
-                    given.append((space.type, open_namespace(space.path, space.type)))
+                    given.append((space.type, effects.open_namespace(space.path, space.type)))
                 else:
                     joined.append((FILES[space.type], space.path))
         except BaseException:

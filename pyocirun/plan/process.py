@@ -148,6 +148,10 @@ def warnings(spec: Spec) -> list[str]:
         for index, rule in enumerate(resources.devices if resources is not None else ())
         if rule.access.strip("rwm")
     ]
+    user = spec.linux.namespace("user")
+    if user is not None and user.path is not None and (spec.linux.uid_mappings or spec.linux.gid_mappings):
+        field = "uidMappings" if spec.linux.uid_mappings else "gidMappings"
+        texts.append(f"/linux/{field} changes nothing: the user namespace that is joined by its path has this map")
     if spec.linux.personality is not None:
         texts += [f"personality flag {flag} is ignored: none is known" for flag in spec.linux.personality.flags]
     return texts

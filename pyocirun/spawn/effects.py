@@ -36,6 +36,27 @@ def set_rlimit(op: Op, launched: Launched) -> None:
         ) from error
 
 
+def open_namespace(path: str, type: str) -> int:
+    """A descriptor of the namespace file at `path`. Raises OperationError if it is none of this type."""
+    from pyocirun.linux.namespaces import FLAGS
+
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+    except OSError as error:
+        text = f"cannot open the {type} namespace {path}: {error.strerror}"
+        raise OperationError(text, errno=error.errno or 0, path=path, step="open") from error
+    try:
+        found = native.namespace_type(fd)
+    except OSError:
+        found = 0
+    if found != FLAGS[type]:
+        posix.close(fd)
+        raise OperationError(
+            f"cannot join the {type} namespace {path}: it is no {type} namespace", path=path, step="verify"
+        )
+    return fd
+
+
 def join_unit(op: Op, launched: Launched) -> None:
     """Have systemd put the process into the container's unit. Raises CgroupError."""
     assert type(op) is JoinUnit

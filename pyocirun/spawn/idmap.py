@@ -43,15 +43,18 @@ def write_maps(
 
 
 def refuse_other_maps(path: str, uids: Sequence[IDMapping], gids: Sequence[IDMapping]) -> None:
-    """Raises SpecError if the user namespace of a process, /proc/PID/ns/user, maps other ids than these.
+    """Raises SpecError if the user namespace at `path` maps other ids than these.
 
-    The kernel tells it of processes alone, so a namespace that is kept by a bind mount is believed.
+    The kernel tells it of processes alone: of the one whose /proc/PID/ns/user it is, or else one that joins it.
     """
     process, end, _ = path.rpartition("/ns/user")
-    if not end or not process.startswith("/proc/"):
-        return
-    for kind, wanted in (("uid", uids), ("gid", gids)):
-        found = _read_map(f"{process}/{kind}_map")
+    if end and process.startswith("/proc/"):
+        maps = (_read_map(f"{process}/uid_map"), _read_map(f"{process}/gid_map"))
+    else:
+        from pyocirun.spawn.userns import while_in
+
+        maps = while_in(path, lambda pid: (_read_map(f"/proc/{pid}/uid_map"), _read_map(f"/proc/{pid}/gid_map")))
+    for kind, wanted, found in (("uid", uids, maps[0]), ("gid", gids, maps[1])):
         if found is not None and found != sorted((line.container_id, line.host_id, line.size) for line in wanted):
             pointer = f"/linux/{kind}Mappings"
             shown = "; ".join(" ".join(map(str, line)) for line in found)

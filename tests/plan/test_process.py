@@ -9,7 +9,7 @@ from pyocirun.linux.namespaces import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER
 from pyocirun.plan import ops, tenant
 from pyocirun.plan.process import environment, identity, rlimits, search_path, warnings
 from pyocirun.record import replace
-from pyocirun.spec.linux import Linux, Personality
+from pyocirun.spec.linux import Linux, Namespace, Personality
 from pyocirun.spec.process import Capabilities, Rlimit, User
 from pyocirun.spec.resources import DeviceRule, Resources
 from tests.support import build, every, minimal_process, minimal_spec, only, where
@@ -134,6 +134,14 @@ def test_ambient_capabilities_that_cannot_be_raised_are_named() -> None:
 
 def test_capabilities_that_are_absent_are_worth_a_warning() -> None:
     assert any("capabilities is absent" in text for text in warnings(minimal_spec()))
+
+
+def test_mappings_of_a_user_namespace_that_is_joined_are_worth_a_warning() -> None:
+    spec = minimal_spec(namespaces=(Namespace("user", "/n"),), process=None, gid_mappings=(IDMapping(0, 1000, 1),))
+
+    assert warnings(spec) == [
+        "/linux/gidMappings changes nothing: the user namespace that is joined by its path has this map"
+    ]
 
 
 def test_flags_of_a_personality_are_worth_a_warning() -> None:
