@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from integration.harness import Bundle, Runtime, mount, only
+from integration.harness import Bundle, Runtime, mount, only, umount
 
 pytestmark = only("pyocirun")  # runc has it since 1.2
 
+FILE_SYSTEMS = Path("/proc/filesystems")
 OWN = [{"containerID": 0, "hostID": 100000, "size": 65536}]
 
 
@@ -133,6 +137,77 @@ def test_other_options_hold_too(runtime: Runtime, bundle: Bundle, source: Path) 
     idmapped(bundle, source, "bind", "idmap", "ro")
 
     assert runtime.run(bundle.args("write", "/mnt/new", "x")).stdout == "EROFS\n"
+
+
+# ---- by file system ------------------------------------------------------------------------------
+
+MIB = {"ext4": 16, "xfs": 320, "btrfs": 128}
+"""How large a file system has to be at least."""
+
+
+@pytest.fixture(params=["ext4", "xfs", "btrfs", "tmpfs"])
+def mounted(request: pytest.FixtureRequest, place: Path) -> Iterator[Path]:
+    """A directory on a file system of this type, with a file of id 7."""
+    type = request.param
+    if type != "tmpfs" and (not shutil.which(f"mkfs.{type}") or f"\t{type}\n" not in FILE_SYSTEMS.read_text()):
+        pytest.skip(f"needs {type}, and its mkfs")
+    directory = place / "file-system"
+    directory.mkdir()
+    if type == "tmpfs":
+        mount("tmpfs", directory, "tmpfs")
+    else:
+        image = place / "image"
+        with image.open("wb") as file:
+            file.truncate(MIB[type] << 20)
+        subprocess.run([f"mkfs.{type}", image], check=True, capture_output=True)
+        subprocess.run(["mount", "-o", "loop", image, directory], check=True)
+    (directory / "seven").write_text("")
+    os.chown(directory / "seven", 7, 7)
+    directory.chmod(0o777)
+    yield directory
+    umount(directory)
+
+
+def test_ids_of_every_usual_file_system_can_be_mapped(runtime: Runtime, bundle: Bundle, mounted: Path) -> None:
+    idmapped(bundle, mounted, "bind", "idmap")
+
+    seen = owners(runtime, bundle, "/mnt", "/mnt/seven")
+
+    assert seen == [(100000, 100000), (100007, 100007)]
+
+
+def test_what_a_user_namespace_writes_there_is_unmapped_on_the_disk(
+    runtime: Runtime, bundle: Bundle, mounted: Path
+) -> None:
+    bundle.map_users(100000)
+    bundle.process["user"] = {"uid": 9, "gid": 8}
+    idmapped(bundle, mounted, "bind", "idmap", maps=None)
+
+    runtime.run(bundle.args("write", "/mnt/new", "x")).ok()
+
+    assert (os.stat(mounted / "new").st_uid, os.stat(mounted / "new").st_gid) == (9, 8)
+
+
+def test_an_overlay_cannot_be_mapped_itself_and_is_named(runtime: Runtime, bundle: Bundle, place: Path) -> None:
+    """The kernel takes mapped layers, but maps no overlay."""
+    merged = overlay(place)
+
+    idmapped(bundle, merged, "bind", "idmap")
+    done = runtime.create(bundle)
+
+    umount(merged)
+    done.fails(f"cannot map the ids of {merged} (overlay)", "mounts[6]", "mount_setattr")
+
+
+def overlay(place: Path) -> Path:
+    """An overlay on a tmpfs."""
+    base = place / "overlay"
+    base.mkdir()
+    mount("tmpfs", base, "tmpfs")
+    for name in ("lower", "upper", "work", "merged"):
+        (base / name).mkdir()
+    mount("overlay", base / "merged", "overlay", 0, f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work")
+    return base / "merged"
 
 
 def test_a_file_system_that_cannot_is_named(runtime: Runtime, bundle: Bundle) -> None:
