@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +22,7 @@ from pyocirun.record import replace
 from pyocirun.spawn import seccomp
 from pyocirun.spawn.seccomp import compile_program, program, with_program
 from pyocirun.spec.seccomp import parse_seccomp
-from tests.support import build, minimal_spec, only
+from tests.support import GOLDEN, build, minimal_spec, only
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("pyocirun._seccomp") is None, reason="built without libseccomp"
@@ -61,6 +65,45 @@ def test_a_kept_filter_is_used_again(tmp_path: Path) -> None:
     put(kept(tmp_path)[0], MARK)
 
     assert program(FILTER, str(tmp_path), None) == MARK
+
+
+def large_profile(rules: int) -> dict[str, Any]:
+    """A profile with so many rules, each for another system call or another value of its first argument."""
+    from pyocirun import libseccomp
+
+    docker = json.loads((GOLDEN / "docker-default/config.json").read_text())["linux"]["seccomp"]
+    names = [name for rule in docker["syscalls"] for name in rule["names"] if libseccomp.number_of(name) >= 0]
+    wanted = [
+        {
+            "names": [names[number % len(names)]],
+            "action": "SCMP_ACT_ALLOW",
+            "args": [{"index": 0, "value": number, "op": "SCMP_CMP_EQ"}],
+        }
+        for number in range(rules)
+    ]
+    return {"defaultAction": "SCMP_ACT_ERRNO", "architectures": docker["architectures"], "syscalls": wanted}
+
+
+def least_cpu_time(act: Callable[[], object], times: int) -> float:
+    """Seconds of processor time that `act` takes at the least."""
+    taken = []
+    for _ in range(times):
+        start = time.process_time()
+        act()
+        taken.append(time.process_time() - start)
+    return min(taken)
+
+
+def test_a_profile_of_400_rules_costs_its_compilation_once(tmp_path: Path) -> None:
+    large = make_filter(parse_seccomp(large_profile(400)))
+    compiled = program(large, str(tmp_path), None)
+
+    compiling = least_cpu_time(lambda: compile_program(large, lambda _: None), 2)
+    using = least_cpu_time(lambda: program(large, str(tmp_path), None), 10)
+
+    assert large.tree
+    assert program(large, str(tmp_path), None) == compiled
+    assert using * 5 < compiling
 
 
 def test_a_kept_filter_loads_no_library(tmp_path: Path) -> None:
