@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,12 @@ import pytest
 # Behind site-packages: `pyocirun` is the installed one, which has its C parts.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
+from integration import modes
 from integration.differences import KNOWN_DIFFERENCES
 from integration.harness import (
     NATURE,
     NEEDS,
     Bundle,
-    Runtime,
     build_probe,
     children,
     isolate,
@@ -33,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requires(*needs): skip where one is missing; fail if PYOCIRUN_MUST_WORK=1")
     config.addinivalue_line("markers", "vm: among those that `make test` runs in the virtual machine")
     config.addinivalue_line("markers", "only(name): for this runtime alone")
+    config.addinivalue_line("markers", "modes(*names): once for each way to manage cgroups, or for each of these")
     config.addinivalue_line("markers", "asks(feature): skip for an engine that has it not")
     config.addinivalue_line("markers", "full: for `make engines` alone, not among what CI runs")
     config.addinivalue_line(
@@ -43,10 +45,19 @@ def pytest_configure(config: pytest.Config) -> None:
         isolate()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if marker := metafunc.definition.get_closest_marker("modes"):
+        metafunc.parametrize(
+            "mode", modes.here(*marker.args), ids=lambda mode: mode.name, indirect=True, scope="function"
+        )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     runtime = runtime_name()
     for item in items:
-        for name in (item.name, item.name.partition("[")[0]):
+        bare, _, rest = item.name.partition("[")
+        mode = re.split(r"[-\]]", rest)[0]
+        for name in dict.fromkeys((item.name, f"{bare}[{mode}]", bare)):
             if reason := KNOWN_DIFFERENCES.get((name, runtime)):
                 item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
@@ -91,7 +102,14 @@ def place(session_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def runtime(request: pytest.FixtureRequest, place: Path) -> Iterator[Runtime]:
+def mode(request: pytest.FixtureRequest) -> modes.Mode:
+    """How cgroups are managed: the host's plain way, where no mark says otherwise."""
+    mode: modes.Mode = getattr(request, "param", None) or modes.plain()
+    return mode
+
+
+@pytest.fixture
+def runtime(request: pytest.FixtureRequest, place: Path, mode: modes.Mode) -> Iterator[modes.Managed]:
     """The runtime under test. Afterwards nothing may be left of its containers once they are deleted."""
     command = runtime_command()
     if not NEEDS["root"]():
@@ -101,7 +119,7 @@ def runtime(request: pytest.FixtureRequest, place: Path) -> Iterator[Runtime]:
     base = place / "runtime"
     base.mkdir()
     before = mounts()
-    runtime = Runtime(command, base, f"scn{os.getpid()}-{place.name}")
+    runtime = modes.Managed(mode, command, base, f"scn{os.getpid()}-{place.name}")
     yield runtime
     runtime.clean()
     left = [trace for trace in runtime.traces() if not trace.startswith("process")]
@@ -114,12 +132,12 @@ def runtime(request: pytest.FixtureRequest, place: Path) -> Iterator[Runtime]:
 
 
 @pytest.fixture
-def bundle(place: Path, probe: Path) -> Bundle:
+def bundle(place: Path, probe: Path, mode: modes.Mode) -> Bundle:
     """A bundle for one test, with a config such as `runc spec` writes."""
-    return Bundle(place / "bundle", probe)
+    return mode.dress(Bundle(place / "bundle", probe))
 
 
 @pytest.fixture
-def other_bundle(place: Path, probe: Path) -> Bundle:
+def other_bundle(place: Path, probe: Path, mode: modes.Mode) -> Bundle:
     """A second bundle, for tests with two containers."""
-    return Bundle(place / "other", probe)
+    return mode.dress(Bundle(place / "other", probe))

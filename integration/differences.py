@@ -87,7 +87,6 @@ KNOWN_DIFFERENCES: dict[tuple[str, str], str] = {
     ): "runc 1.1 asks for one bit of a field that the kernel takes whole",
     ("test_in_a_user_namespace_nothing_that_the_host_forbids_is_allowed", "runc"): "runc 1.1 says: invalid argument",
     ("test_a_cgroup_with_processes_is_refused", "runc"): "runc 1.1 only warns of it",
-    ("test_limits_reach_the_kernel[all]", "runc"): "runc 1.1 makes another weight, 39, of 1024 shares",
     ("test_sigkill_without_a_pid_namespace_leaves_no_survivor", "runc"): "runc 1.1 kills init alone",
     ("test_root_of_a_user_namespace_may_use_its_own_cgroup", "runc"): "runc 1.1 leaves the cgroup to the host's root",
     ("test_a_procfs_that_is_covered_leads_exec_to_no_other_file", "runc"): "runc 1.1 looks for /proc/self/fd there",

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from integration.harness import Bundle, Runtime, cgroups, children, eventually, only, reap, requires, wait_for_orphan
+from integration.modes import HAS_SWAP, ROOT, Mode, modes
 from pyocirun import CgroupError, Container, Factory, SpecError, StateError, UsageError
 
-pytestmark = [requires("root", "cgroup1", "busybox"), only("pyocirun")]
+pytestmark = [requires("root", "busybox"), only("pyocirun"), modes(*ROOT)]
 
 HUNGRY = 64
 """Mebibytes that a process takes to be killed under the limit of `small`."""
@@ -23,8 +24,8 @@ HUNGRY = 64
 class Box:
     """A factory with a root directory of its own, and containers of one bundle."""
 
-    def __init__(self, root: Path, prefix: str, bundle: Bundle) -> None:
-        self.factory = Factory(str(root), warn=lambda text: None)
+    def __init__(self, root: Path, prefix: str, bundle: Bundle, manager: str) -> None:
+        self.factory = Factory(str(root), cgroup_manager=manager, warn=lambda text: None)
         self.prefix, self.bundle, self.count = prefix, bundle, 0
 
     def created(self, *args: str) -> Container:
@@ -41,7 +42,7 @@ class Box:
         """A container with little memory, in which `hungry` is killed."""
         limit = 16 << 20
         self.bundle.linux["resources"]["memory"] = {"limit": limit}
-        if Path("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists():
+        if HAS_SWAP:
             self.bundle.linux["resources"]["memory"]["swap"] = limit
         return self.running()
 
@@ -51,9 +52,9 @@ def hungry(container: Container) -> None:
 
 
 @pytest.fixture
-def box(place: Path, bundle: Bundle) -> Iterator[Box]:
+def box(place: Path, bundle: Bundle, mode: Mode) -> Iterator[Box]:
     """Afterwards its containers are deleted, and nothing of them may be left."""
-    box = Box(place / "root", f"ctl{os.getpid()}-{place.name}", bundle)
+    box = Box(place / "root", f"ctl{os.getpid()}-{place.name}", bundle, mode.manager)
     yield box
     for container in box.factory.list() if (place / "root").exists() else []:
         container.delete(force=True)
@@ -254,29 +255,10 @@ def test_two_watchers_get_all_events_each(box: Box) -> None:
     assert asyncio.run(asyncio.wait_for(both(), 20)) == [["stats"] * 3] * 2
 
 
-def test_200_rounds_leave_the_cgroup_tree_as_it_was(box: Box) -> None:
-    box.bundle.linux["resources"] |= {"memory": {"limit": 64 << 20}, "pids": {"limit": 9}}
-    box.created().delete()
-    before = [path for path in cgroups() if box.prefix in path]
-
-    for _ in range(200):
-        box.created().delete()
-
-    assert [path for path in cgroups() if box.prefix in path] == before == []
-
-
 # ---- the command ---------------------------------------------------------------------------------
 
 
-def test_ten_rounds_by_command_leave_no_cgroup(runtime: Runtime, bundle: Bundle) -> None:
-    bundle.linux["resources"] |= {"memory": {"limit": 64 << 20}, "pids": {"limit": 9}}
-
-    for _ in range(10):
-        runtime.delete(runtime.created(bundle)).ok()
-
-    assert not [path for path in cgroups() if runtime.prefix in path]
-
-
+@modes("v1", "v2")
 @pytest.mark.parametrize("command", ["kill", "delete"])
 def test_an_expression_names_several_containers(runtime: Runtime, bundle: Bundle, command: str) -> None:
     ids = [runtime.running(bundle) for _ in range(3)]
@@ -296,6 +278,7 @@ def _status(runtime: Runtime, id: str) -> str:
     return str(json.loads(result.stdout)["status"]) if result.status == 0 else "nobody"
 
 
+@modes("v1", "v2")
 def test_an_expression_that_matches_nothing_is_fine(runtime: Runtime, bundle: Bundle) -> None:
     id = runtime.running(bundle)
 
@@ -304,6 +287,7 @@ def test_an_expression_that_matches_nothing_is_fine(runtime: Runtime, bundle: Bu
     assert runtime.status(id) == "running"
 
 
+@modes("v1", "v2")
 def test_delete_by_expression_goes_on_after_one_that_runs(runtime: Runtime, bundle: Bundle) -> None:
     running, created = runtime.running(bundle), runtime.created(bundle)
 
@@ -313,6 +297,7 @@ def test_delete_by_expression_goes_on_after_one_that_runs(runtime: Runtime, bund
     assert runtime.status(running) == "running"
 
 
+@modes("v1", "v2")
 def test_what_is_no_expression_is_refused(runtime: Runtime) -> None:
     runtime("kill", "--regex", "(", "KILL").fails("invalid regular expression")
 
@@ -354,17 +339,3 @@ def test_a_limit_too_low_to_start_with_is_said_with_figures(runtime: Runtime, bu
     (result,) = found
     result.fails("container init was OOM-killed (memory limit too low?)", "the limit is 4096 bytes")
     assert "execve alone takes" in result.stderr
-
-
-def test_a_frozen_cgroup_is_refused(runtime: Runtime, bundle: Bundle) -> None:
-    id = runtime.new_id()
-    freezer = Path(f"/sys/fs/cgroup/freezer/{id}")
-    freezer.mkdir()
-    (freezer / "freezer.state").write_text("FROZEN")
-    bundle.linux["cgroupsPath"] = f"/{id}"
-
-    runtime.create(bundle, id=id).fails("container's cgroup unexpectedly frozen")
-
-    assert freezer.exists()
-    (freezer / "freezer.state").write_text("THAWED")
-    freezer.rmdir()

@@ -20,6 +20,7 @@ from integration.harness import (
     requires,
     wait_for_orphan,
 )
+from integration.modes import Managed, modes
 
 KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
@@ -290,30 +291,6 @@ def test_exec_in_an_unknown_container_is_refused(runtime: Runtime) -> None:
     runtime.exec(runtime.new_id(), "report").fails("container does not exist", status=255)
 
 
-@requires("cgroup1")
-def test_exec_in_a_paused_container_is_refused(runtime: Runtime, bundle: Bundle) -> None:
-    id = runtime.running(bundle)
-    freezer = cgroup_of(runtime.pid(id), "freezer") / "freezer.state"
-    freezer.write_text("FROZEN")
-
-    result = runtime.exec(id, "report")
-
-    freezer.write_text("THAWED")
-    result.fails("cannot exec in a paused container (use --ignore-paused to override)", status=255)
-
-
-@requires("cgroup1")
-def test_exec_may_ignore_that_the_container_is_paused(runtime: Runtime, bundle: Bundle) -> None:
-    id = runtime.running(bundle)
-    freezer = cgroup_of(runtime.pid(id), "freezer") / "freezer.state"
-    freezer.write_text("FROZEN")
-    running = runtime.spawn("exec", "--ignore-paused", id, "/bin/probe", "exit", "8")
-
-    freezer.write_text("THAWED")
-
-    assert running.wait().status == 8
-
-
 def test_exec_without_a_program_is_refused(runtime: Runtime, bundle: Bundle) -> None:
     id = runtime.running(bundle)
 
@@ -332,8 +309,8 @@ def test_exec_that_fails_leaves_no_process(runtime: Runtime, bundle: Bundle) -> 
     assert [line.split()[1] for line in left] == [f"{runtime.pid(id)}:"]
 
 
-@requires("cgroup1")
-def test_exec_joins_a_sub_cgroup(runtime: Runtime, bundle: Bundle) -> None:
+@modes("v1")
+def test_exec_joins_a_sub_cgroup_of_one_controller(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)
     (cgroup_of(runtime.pid(id), "memory") / "sub").mkdir()
 
@@ -343,31 +320,32 @@ def test_exec_joins_a_sub_cgroup(runtime: Runtime, bundle: Bundle) -> None:
     assert line.endswith(f"/{id}/sub")
 
 
-@requires("cgroup1")
+@modes("v1")
 @pytest.mark.parametrize("path", ["../other", "memory:../../", "memory:no-such"])
-def test_exec_refuses_a_cgroup_that_is_not_below(runtime: Runtime, bundle: Bundle, path: str) -> None:
+def test_exec_refuses_a_cgroup_that_is_not_below(runtime: Managed, bundle: Bundle, path: str) -> None:
     id = runtime.running(bundle)
 
     assert runtime.exec(id, "report", options=("--cgroup", path)).status == 255
 
 
-@requires("cgroup1")
+@modes()
 @pytest.mark.parametrize(
     ("path", "text"), [("../other", "is not a sub cgroup path"), ("no-such", " adding pid ")], ids=["above", "missing"]
 )
-def test_exec_tells_what_is_wrong_with_a_cgroup(runtime: Runtime, bundle: Bundle, path: str, text: str) -> None:
+def test_exec_tells_what_is_wrong_with_a_cgroup(runtime: Managed, bundle: Bundle, path: str, text: str) -> None:
     id = runtime.running(bundle)
 
     runtime.exec(id, "report", options=("--cgroup", path)).fails(text, status=255)
 
 
-@requires("cgroup1")
-def test_exec_refuses_the_cgroup_of_a_neighbour_with_the_same_prefix(runtime: Runtime, bundle: Bundle) -> None:
+@modes("v1", "v2")
+def test_exec_refuses_the_cgroup_of_a_neighbour_with_the_same_prefix(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)
-    neighbour = Path(f"{cgroup_of(runtime.pid(id), 'memory')}2")
+    neighbour = Path(f"{runtime.cgroup(id, 'memory')}2")
     neighbour.mkdir()
+    controller = "memory:" if runtime.mode.version == 1 else ""
 
-    result = runtime.exec(id, "report", options=("--cgroup", f"memory:../{id}2"))
+    result = runtime.exec(id, "report", options=("--cgroup", f"{controller}../{id}2"))
 
     neighbour.rmdir()
     assert result.status == 255

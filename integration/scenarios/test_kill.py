@@ -12,13 +12,12 @@ from integration.harness import (
     Bundle,
     Runtime,
     alive,
-    cgroup_of,
     children,
     eventually,
     helper,
-    requires,
     wait_for_orphan,
 )
+from integration.modes import Managed, modes
 
 
 def _trapping(runtime: Runtime, bundle: Bundle) -> tuple[str, Path]:
@@ -103,54 +102,43 @@ def test_kill_all_of_a_stopped_container_is_no_error(runtime: Runtime, bundle: B
     assert result.status == 0
 
 
-def test_a_kill_of_init_ends_the_whole_pid_namespace(runtime: Runtime, bundle: Bundle) -> None:
+def test_a_kill_of_init_ends_the_whole_pid_namespace(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle, "fork", "3", "stay")
-    pids = eventually(lambda: _members(runtime.pid(id), 4), "four processes")
+    pids = eventually(lambda: members(runtime, id, 4), "four processes")
 
     runtime.stop(id)
 
     eventually(lambda: not any(alive(pid) for pid in pids), "all have ended")
 
 
-@requires("cgroup1")
-def test_kill_all_reaches_every_process(runtime: Runtime, bundle: Bundle) -> None:
+@pytest.mark.vm
+@modes()
+def test_kill_all_reaches_every_process(runtime: Managed, bundle: Bundle) -> None:
     bundle.without_namespace("pid")
     id = runtime.running(bundle, "fork", "3", "stay")
-    pids = eventually(lambda: _members(runtime.pid(id), 4), "four processes")
+    pids = eventually(lambda: members(runtime, id, 4), "four processes")
 
     runtime("kill", "--all", id, "KILL").ok()
 
     eventually(lambda: not any(alive(pid) for pid in pids), "all have ended")
 
 
-@requires("cgroup1")
-def test_delete_force_ends_every_process_without_a_pid_namespace(runtime: Runtime, bundle: Bundle) -> None:
-    bundle.without_namespace("pid")
-    id = runtime.running(bundle, "fork", "3", "stay")
-    pids = eventually(lambda: _members(runtime.pid(id), 4), "four processes")
-
-    runtime.delete(id, "--force").ok()
-
-    eventually(lambda: not any(alive(pid) for pid in pids), "all have ended")
-    assert runtime.traces() == []
-
-
-@requires("cgroup1")
-def test_sigkill_reaches_a_frozen_container(runtime: Runtime, bundle: Bundle) -> None:
+@modes()
+def test_sigkill_reaches_a_frozen_container(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)
     pid = runtime.pid(id)
-    (cgroup_of(pid, "freezer") / "freezer.state").write_text("FROZEN")
+    runtime.freeze(id)
 
     runtime.kill(id, "KILL").ok()
 
     assert wait_for_orphan(pid) == -signal.SIGKILL
 
 
-@requires("cgroup1")
-def test_a_frozen_container_is_paused(runtime: Runtime, bundle: Bundle) -> None:
+@modes()
+def test_a_frozen_container_is_paused(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)
 
-    (cgroup_of(runtime.pid(id), "freezer") / "freezer.state").write_text("FROZEN")
+    runtime.freeze(id)
 
     assert runtime.status(id) == "paused"
     runtime.delete(id).fails(f"cannot delete container {id} that is not stopped: paused")
@@ -185,9 +173,9 @@ def test_a_process_outside_is_never_reached(runtime: Runtime, bundle: Bundle) ->
     bystander.wait()
 
 
-def _members(pid: int, count: int) -> list[int]:
-    """All processes of a container's pids cgroup, once they are so many."""
-    pids = [int(line) for line in (cgroup_of(pid, "pids") / "cgroup.procs").read_text().split()]
+def members(runtime: Managed, id: str, count: int) -> list[int]:
+    """All processes of a container's cgroup, once they are so many."""
+    pids = runtime.members(id)
     return pids if len(pids) == count else []
 
 

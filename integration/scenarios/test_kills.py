@@ -17,7 +17,6 @@ from integration.harness import (
     Running,
     Runtime,
     alive,
-    cgroup_of,
     cgroups,
     children,
     eventually,
@@ -26,8 +25,9 @@ from integration.harness import (
     reap,
     requires,
 )
+from integration.modes import ROOT, Managed, modes
 
-pytestmark = [requires("root", "cgroup1", "busybox"), only("pyocirun")]
+pytestmark = [requires("root", "busybox"), only("pyocirun")]
 
 SEED = 20260714
 
@@ -281,17 +281,17 @@ def test_start_while_init_is_killed_fails_soon(runtime: Runtime, bundle: Bundle)
     result.fails()
 
 
-def test_the_cgroup_of_a_killed_container_is_empty_before_it_goes(runtime: Runtime, bundle: Bundle) -> None:
+@modes(*ROOT)
+def test_the_cgroup_of_a_killed_container_is_empty_before_it_goes(runtime: Managed, bundle: Bundle) -> None:
     """What the container left running in another session and process group goes too."""
     bundle.without_namespace("pid")
     id = runtime.running(bundle, "/bin/sh", "-c", "(setsid sleep 60 &) ; (sleep 61 &) ; sleep 62")
-    devices = cgroup_of(runtime.pid(id), "devices")
-    found = eventually(lambda: len(pids := (devices / "cgroup.procs").read_text().split()) >= 3 and pids, "three")
+    found = eventually(lambda: pids if len(pids := runtime.members(id)) >= 3 else [], "three")
     assert found
 
     _delete(runtime, id)
 
-    assert not [pid for pid in found if alive(int(pid))]
+    assert not [pid for pid in found if alive(pid)]
     assert not [path for path in cgroups() if id in path]
 
 

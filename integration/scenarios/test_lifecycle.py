@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.harness import Bundle, Runtime, alive, cgroup_of, eventually, requires, wait_for_orphan
+from integration.harness import Bundle, Runtime, alive, eventually, wait_for_orphan
 
 
 def test_run_returns_the_exit_status_of_the_process(runtime: Runtime, bundle: Bundle) -> None:
@@ -290,16 +290,6 @@ def test_delete_refuses_a_running_container(runtime: Runtime, bundle: Bundle) ->
 
 def test_delete_force_removes_a_running_container(runtime: Runtime, bundle: Bundle) -> None:
     id = runtime.running(bundle)
-
-    runtime.delete(id, "--force").ok()
-
-    assert runtime.traces() == []
-
-
-@requires("cgroup1")
-def test_delete_force_removes_a_paused_container(runtime: Runtime, bundle: Bundle) -> None:
-    id = runtime.running(bundle)
-    (cgroup_of(runtime.pid(id), "freezer") / "freezer.state").write_text("FROZEN")
 
     runtime.delete(id, "--force").ok()
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from integration.harness import Bundle, Runtime, cgroup_of, eventually, only, requires, wait_for_orphan
+from integration.harness import Bundle, eventually, only, requires, wait_for_orphan
+from integration.modes import Managed, modes
 
-pytestmark = requires("root", "cgroup1")
+pytestmark = [requires("root"), modes()]
 
 
 def ticks(file: Path) -> int:
@@ -18,7 +19,7 @@ def ticks(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
-def ticking(runtime: Runtime, bundle: Bundle) -> tuple[str, Path]:
+def ticking(runtime: Managed, bundle: Bundle) -> tuple[str, Path]:
     """A container that writes on and on, and what it writes to."""
     output = bundle.path / "ticks"
     output.mkdir(mode=0o777)
@@ -29,8 +30,9 @@ def ticking(runtime: Runtime, bundle: Bundle) -> tuple[str, Path]:
     return id, output / "file"
 
 
+@pytest.mark.vm
 @requires("busybox")
-def test_a_paused_container_stands_still_and_goes_on(runtime: Runtime, bundle: Bundle) -> None:
+def test_a_paused_container_stands_still_and_goes_on(runtime: Managed, bundle: Bundle) -> None:
     id, file = ticking(runtime, bundle)
 
     runtime("pause", id).ok()
@@ -43,18 +45,17 @@ def test_a_paused_container_stands_still_and_goes_on(runtime: Runtime, bundle: B
     eventually(lambda: ticks(file) > before, "it writes again")
 
 
-def test_pause_returns_when_all_are_frozen(runtime: Runtime, bundle: Bundle) -> None:
+def test_pause_returns_when_all_are_frozen(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle, "fork", "8", "stay")
 
     runtime("pause", id).ok()
 
-    freezer = cgroup_of(runtime.pid(id), "freezer")
-    assert (freezer / "freezer.state").read_text() == "FROZEN\n"
+    assert runtime.is_frozen(id)
     runtime("resume", id).ok()
-    assert (freezer / "freezer.state").read_text() == "THAWED\n"
+    assert not runtime.is_frozen(id)
 
 
-def test_a_created_container_is_paused_and_comes_back_as_created(runtime: Runtime, bundle: Bundle) -> None:
+def test_a_created_container_is_paused_and_comes_back_as_created(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.created(bundle)
 
     runtime("pause", id).ok()
@@ -65,13 +66,13 @@ def test_a_created_container_is_paused_and_comes_back_as_created(runtime: Runtim
     assert runtime.status(id) == "created"
 
 
-def test_only_a_paused_container_is_resumed(runtime: Runtime, bundle: Bundle) -> None:
+def test_only_a_paused_container_is_resumed(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)
 
     runtime("resume", id).fails("container not paused")
 
 
-def test_a_stopped_container_is_not_paused(runtime: Runtime, bundle: Bundle) -> None:
+def test_a_stopped_container_is_not_paused(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)
     runtime.stop(id)
 
@@ -80,18 +81,18 @@ def test_a_stopped_container_is_not_paused(runtime: Runtime, bundle: Bundle) -> 
 
 
 @only("pyocirun")
-def test_a_paused_container_is_not_paused_again(runtime: Runtime, bundle: Bundle) -> None:
+def test_a_paused_container_is_not_paused_again(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)
     runtime("pause", id).ok()
 
     runtime("pause", id).fails("container paused")
 
 
-def test_an_unknown_container_is_not_paused(runtime: Runtime) -> None:
+def test_an_unknown_container_is_not_paused(runtime: Managed) -> None:
     runtime("pause", "nobody").fails("container does not exist")
 
 
-def test_exec_in_a_paused_container_is_refused(runtime: Runtime, bundle: Bundle) -> None:
+def test_exec_in_a_paused_container_is_refused(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)
     runtime("pause", id).ok()
 
@@ -100,7 +101,7 @@ def test_exec_in_a_paused_container_is_refused(runtime: Runtime, bundle: Bundle)
     result.fails("cannot exec in a paused container (use --ignore-paused to override)", status=255)
 
 
-def test_exec_may_be_told_to_wait_for_the_resume(runtime: Runtime, bundle: Bundle) -> None:
+def test_exec_may_be_told_to_wait_for_the_resume(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)
     runtime("pause", id).ok()
 
@@ -112,7 +113,7 @@ def test_exec_may_be_told_to_wait_for_the_resume(runtime: Runtime, bundle: Bundl
     assert running.wait().status == 7
 
 
-def test_sigkill_ends_a_paused_container(runtime: Runtime, bundle: Bundle) -> None:
+def test_sigkill_ends_a_paused_container(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)
     pid = runtime.pid(id)
     runtime("pause", id).ok()
@@ -122,7 +123,7 @@ def test_sigkill_ends_a_paused_container(runtime: Runtime, bundle: Bundle) -> No
     assert wait_for_orphan(pid) == -signal.SIGKILL
 
 
-def test_another_signal_waits_for_the_resume(runtime: Runtime, bundle: Bundle) -> None:
+def test_another_signal_waits_for_the_resume(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)
     pid = runtime.pid(id)
     runtime("pause", id).ok()
@@ -134,7 +135,7 @@ def test_another_signal_waits_for_the_resume(runtime: Runtime, bundle: Bundle) -
     wait_for_orphan(pid)
 
 
-def test_delete_refuses_a_paused_container(runtime: Runtime, bundle: Bundle) -> None:
+def test_delete_refuses_a_paused_container(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)
     runtime("pause", id).ok()
 
@@ -142,11 +143,11 @@ def test_delete_refuses_a_paused_container(runtime: Runtime, bundle: Bundle) -> 
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_delete_force_removes_a_paused_container(runtime: Runtime, bundle: Bundle, shared: bool) -> None:
+def test_delete_force_removes_a_paused_container(runtime: Managed, bundle: Bundle, shared: bool) -> None:
     if shared:
         bundle.without_namespace("pid")
     id = runtime.running(bundle, "fork", "3", "stay")
-    freezer = cgroup_of(runtime.pid(id), "freezer")
+    freezer = runtime.cgroup(id, "freezer")
     runtime("pause", id).ok()
 
     runtime.delete(id, "--force").ok()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from integration.harness import PATH, Bundle, Runtime, only, requires
+from integration.modes import UNLIMITED, Managed
 
 _NAMES = """
     CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE
@@ -457,13 +458,12 @@ def test_the_keyring_of_the_runtime_can_be_kept(runtime: Runtime, bundle: Bundle
 # ---- what is absent is not what is zero ---------------------------------------------------------
 
 
-@requires("cgroup1")
 @pytest.mark.parametrize("pids", [{}, {"limit": None}])
-def test_a_limit_of_processes_that_is_absent_is_none(runtime: Runtime, bundle: Bundle, pids: dict[str, None]) -> None:
+def test_a_limit_of_processes_that_is_absent_is_none(runtime: Managed, bundle: Bundle, pids: dict[str, None]) -> None:
     bundle.linux["resources"] = {"pids": pids} if pids else {}
     id = runtime.running(bundle)
 
-    assert Path(f"/sys/fs/cgroup/pids/{id}/pids.max").read_text().strip() == "max"
+    assert runtime.limit(id, "pids.limit") == UNLIMITED
 
 
 def test_oom_score_adj_of_null_is_left_alone(runtime: Runtime, bundle: Bundle) -> None:

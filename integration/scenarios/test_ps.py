@@ -6,17 +6,18 @@ import json
 import os
 import signal
 
-from integration.harness import Bundle, Runtime, eventually, requires, wait_for_orphan
+from integration.harness import Bundle, eventually, requires, wait_for_orphan
+from integration.modes import ROOT, Managed, modes
 
-pytestmark = requires("root")
+pytestmark = [requires("root"), modes()]
 
 
-def pids(runtime: Runtime, id: str) -> list[int]:
+def pids(runtime: Managed, id: str) -> list[int]:
     found: list[int] = json.loads(runtime("ps", "--format", "json", id).ok().stdout)
     return found
 
 
-def test_json_has_the_ids_of_all_processes(runtime: Runtime, bundle: Bundle) -> None:
+def test_json_has_the_ids_of_all_processes(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle, "fork", "3", "stay")
 
     found = eventually(lambda: found if len(found := pids(runtime, id)) == 4 else [], "four processes")
@@ -25,7 +26,7 @@ def test_json_has_the_ids_of_all_processes(runtime: Runtime, bundle: Bundle) -> 
     assert runtime.pid(id) in found
 
 
-def test_the_table_is_that_of_the_hosts_ps(runtime: Runtime, bundle: Bundle) -> None:
+def test_the_table_is_that_of_the_hosts_ps(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)
     pid = runtime.pid(id)
 
@@ -35,7 +36,7 @@ def test_the_table_is_that_of_the_hosts_ps(runtime: Runtime, bundle: Bundle) -> 
     assert [line.split()[1] for line in lines] == [str(pid)]
 
 
-def test_ps_gets_the_options_behind_the_id(runtime: Runtime, bundle: Bundle) -> None:
+def test_ps_gets_the_options_behind_the_id(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)
 
     lines = runtime("ps", id, "-e", "-o", "comm,pid").ok().stdout.splitlines()
@@ -43,19 +44,19 @@ def test_ps_gets_the_options_behind_the_id(runtime: Runtime, bundle: Bundle) -> 
     assert [line.split() for line in lines] == [["COMMAND", "PID"], ["probe", str(runtime.pid(id))]]
 
 
-def test_a_table_without_process_ids_is_refused(runtime: Runtime, bundle: Bundle) -> None:
+def test_a_table_without_process_ids_is_refused(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)
 
     runtime("ps", id, "-e", "-o", "comm").fails("couldn't find PID field in ps output")
 
 
-def test_an_unknown_format_is_refused(runtime: Runtime, bundle: Bundle) -> None:
+def test_an_unknown_format_is_refused(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)
 
     runtime("ps", "-f", "yaml", id).fails("invalid format option")
 
 
-def test_a_stopped_container_has_no_processes(runtime: Runtime, bundle: Bundle) -> None:
+def test_a_stopped_container_has_no_processes(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)
     runtime.stop(id)
 
@@ -63,11 +64,11 @@ def test_a_stopped_container_has_no_processes(runtime: Runtime, bundle: Bundle) 
     assert len(runtime("ps", id).ok().stdout.splitlines()) == 1
 
 
-def test_an_unknown_container_has_none_either(runtime: Runtime) -> None:
+def test_an_unknown_container_has_none_either(runtime: Managed) -> None:
     runtime("ps", "nobody").fails("container does not exist")
 
 
-def test_processes_of_exec_are_listed(runtime: Runtime, bundle: Bundle) -> None:
+def test_processes_of_exec_are_listed(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)
     runtime("exec", "--detach", id, "/bin/probe", "sleep", "60").ok()
 
@@ -78,13 +79,12 @@ def test_processes_of_exec_are_listed(runtime: Runtime, bundle: Bundle) -> None:
     wait_for_orphan(other)
 
 
-@requires("cgroup1")
-def test_processes_in_cgroups_below_are_listed(runtime: Runtime, bundle: Bundle) -> None:
+@modes(*ROOT)
+def test_processes_in_cgroups_below_are_listed(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)
     pid = runtime.pid(id)
-    below = f"/sys/fs/cgroup/devices/{id}/below"
-    os.mkdir(below)
-    with open(f"{below}/cgroup.procs", "w") as file:
-        file.write(str(pid))
+    below = runtime.cgroup(id, "devices") / "below"
+    below.mkdir()
+    (below / "cgroup.procs").write_text(str(pid))
 
     assert pids(runtime, id) == [pid]

@@ -7,7 +7,6 @@ import pwd
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,22 +109,6 @@ def test_a_slice_can_be_the_unit(systemd: Runtime, bundle: Bundle) -> None:
     assert shown(f"{name}.slice", "TasksMax")["TasksMax"] == "50"
     systemd.delete(id, "--force").ok()
     assert not (TOP / f"{name}.slice").exists()
-
-
-@pytest.mark.vm
-@pytest.mark.parametrize("with_namespace", [False, True])
-@pytest.mark.parametrize("limits", [{}, {"memory": {"limit": 64 << 20}, "pids": {"limit": 50}}])
-def test_a_container_is_alone_in_its_scope(
-    systemd: Runtime, bundle: Bundle, limits: dict[str, object], with_namespace: bool
-) -> None:
-    bundle.linux["resources"].update(limits)
-    if with_namespace:
-        bundle.with_namespace("cgroup")
-
-    id, unit, cgroup = created(systemd, bundle)
-
-    assert cgroup == TOP / "system.slice" / unit
-    assert (cgroup / "cgroup.procs").read_text().split() == [str(systemd.pid(id))]
 
 
 def test_a_cgroup_namespace_begins_at_the_scope(systemd: Runtime, bundle: Bundle) -> None:
@@ -336,39 +319,7 @@ def test_an_update_that_fails_leaves_unit_and_files_as_they_were(systemd: Runtim
     assert (cgroup / "pids.max").read_text().strip() == "50"
 
 
-@pytest.mark.vm
-def test_exec_is_in_the_scope(systemd: Runtime, bundle: Bundle) -> None:
-    id, _, cgroup = created(systemd, bundle.args("sleep", "60"))
-    systemd.start(id).ok()
-
-    report = systemd.exec(id).report
-
-    assert f"0::/{cgroup.relative_to(TOP)}" in report["cgroup"]
-
-
-def test_pause_and_resume(systemd: Runtime, bundle: Bundle) -> None:
-    id, _, cgroup = created(systemd, bundle.args("sleep", "60"))
-    systemd.start(id).ok()
-
-    systemd("pause", id).ok()
-    assert (cgroup / "cgroup.freeze").read_text().strip() == "1"
-    systemd("resume", id).ok()
-
-    assert systemd.status(id) == "running"
-
-
 # ---- the end -------------------------------------------------------------------------------------
-
-
-@pytest.mark.vm
-def test_delete_leaves_no_unit(systemd: Runtime, bundle: Bundle) -> None:
-    id, unit, cgroup = created(systemd, bundle.args("sleep", "60"))
-    systemd.start(id).ok()
-
-    systemd.delete(id, "--force").ok()
-
-    assert not is_loaded(unit)
-    assert not cgroup.exists()
 
 
 def test_a_container_that_ended_by_itself_leaves_no_unit(systemd: Runtime, bundle: Bundle) -> None:
@@ -441,35 +392,6 @@ def test_a_unit_that_has_failed_is_no_obstacle(systemd: Runtime, bundle: Bundle)
     systemd.create(bundle, id=id).ok()
 
     assert shown(unit, "ActiveState")["ActiveState"] == "active"
-
-
-@only("pyocirun")
-def test_twenty_rounds_by_the_library_leave_nothing(systemd: Runtime, bundle: Bundle) -> None:
-    bundle.linux["resources"]["memory"] = {"limit": 64 << 20}
-    bundle.args("exit", "0").save()
-    before = {unit for unit in os.listdir(TOP / "system.slice") if unit.endswith(".scope")}
-    script = (
-        "import sys\n"
-        "from pyocirun import Factory\n"
-        "factory = Factory(sys.argv[1], cgroup_manager='systemd')\n"
-        "for round in range(20):\n"
-        "    container = factory.create('scnlib', sys.argv[2])\n"
-        "    container.start()\n"
-        "    container.init.wait()\n"
-        "    container.delete()\n"
-    )
-
-    command = [str(python()), "-P", "-c", script, str(systemd.root), str(bundle.path)]
-    subprocess.run(command, check=True, timeout=120)
-
-    assert {unit for unit in os.listdir(TOP / "system.slice") if unit.endswith(".scope")} == before
-    assert not is_loaded("runc-scnlib.scope")
-
-
-def python() -> Path:
-    """The interpreter that has the package."""
-    beside = Path(runtime_command()[0]).parent / "python"
-    return beside if beside.exists() else Path(sys.executable)
 
 
 # ---- a user's own systemd ------------------------------------------------------------------------
