@@ -30,7 +30,10 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-TIMEOUT = 30.0
+PATIENCE = float(os.environ.get("PYOCIRUN_PATIENCE", "1"))
+"""How many times longer everything may take than on a machine of its own."""
+
+TIMEOUT = 30.0 * PATIENCE
 
 CLONE_NEWNS = 0x20000
 MS_REC = 0x4000
@@ -479,7 +482,7 @@ class Running:
 
 def eventually(condition: Callable[[], _T], what: str = "", timeout: float = 10.0) -> _T:
     """Poll until the condition holds; its value."""
-    end = time.monotonic() + timeout
+    end = time.monotonic() + timeout * PATIENCE
     while not (value := condition()):
         if time.monotonic() > end:
             pytest.fail(f"not within {timeout} s: {what or condition}")
@@ -514,7 +517,7 @@ def wait_for_orphan(pid: int, timeout: float = 10.0) -> int:
     except ProcessLookupError:
         pytest.fail(f"process {pid} is gone")
     try:
-        readable, _, _ = select.select([pidfd], [], [], timeout)
+        readable, _, _ = select.select([pidfd], [], [], timeout * PATIENCE)
         assert readable, f"process {pid} has not ended within {timeout} s"
         _, status = os.waitpid(pid, 0)
     finally:

@@ -7,19 +7,18 @@ are read from the kernel by their names in the runtime specification, whatever f
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import pwd
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from integration.harness import NEEDS, Bundle, Result, Runtime, cgroup_of, cgroups, helper
+from integration.harness import NEEDS, Bundle, Result, Runtime, cgroup_of, cgroups
 
 TOP = Path("/sys/fs/cgroup")
 USER = "tester"
@@ -255,44 +254,42 @@ def inventory() -> dict[str, list[str]]:
     """
     if os.environ.get("PYOCIRUN_ALONE") != "1":
         return {}
-    return {"cgroups": sorted(cgroups()), "units": _units(), "the user's units": _units("--machine=tester@", "--user")}
+    return {"cgroups": sorted(cgroups()), "units": _units(), "the user's units": _units("--user")}
 
 
 def _units(*options: str) -> list[str]:
-    if not NEEDS["systemd"]() or (options and not MODES[3].is_here()):
+    if not here("user" if options else "systemd"):
         return []
     command = ["systemctl", *options, "list-units", "--all", "--full", "--plain", "--no-legend", "--type=scope"]
-    lines = subprocess.run(command, stdout=subprocess.PIPE, check=False, text=True, timeout=60).stdout.splitlines()
-    return sorted(line.split()[0] for line in lines)
+    before = _with_bus() if options else []
+    lines = subprocess.run([*before, *command], stdout=subprocess.PIPE, check=False, text=True, timeout=60).stdout
+    return sorted(line.split()[0] for line in lines.splitlines())
 
 
 def _as_user() -> list[str]:
     """The words that run a command as USER, in a cgroup of the user's systemd."""
+    enter = ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', str(_users_cgroup())]
+    return [*enter, *_with_bus()]
+
+
+def _with_bus() -> list[str]:
+    """The words that run a command as USER, who reaches the bus of their systemd."""
     uid = pwd.getpwnam(USER).pw_uid
     bus = f"/run/user/{uid}"
     # The user's directory below /run was mounted behind this process's back, which has mounts of its own.
     command = ["nsenter", "--mount=/proc/1/ns/mnt"]
-    command += ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', str(_users_cgroup())]
     command += [str(shutil.which("setpriv")), f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
     return [*command, "env", f"XDG_RUNTIME_DIR={bus}", f"DBUS_SESSION_BUS_ADDRESS=unix:path={bus}/bus"]
 
 
 @functools.cache
 def _users_cgroup() -> Path:
-    """A scope of the user's systemd that lasts as long as the tests."""
+    """The cgroup of a service of the user's systemd, which lasts as long as the tests."""
     uid = pwd.getpwnam(USER).pw_uid
-    subprocess.run(["loginctl", "enable-linger", USER], check=True, timeout=60)
-    subprocess.run(["systemctl", "start", f"user@{uid}.service"], check=True, timeout=60)
-    unit = f"scenarios-{os.getpid()}.scope"
-    start = ["systemd-run", "--machine=tester@", "--user", "--quiet", "--scope", f"--unit={unit}"]
-    helper(*start, "sleep", "infinity")
-    home = TOP / f"user.slice/user-{uid}.slice/user@{uid}.service"
-    return _first(lambda: next(home.rglob(unit), None))
-
-
-def _first(look: Callable[[], Path | None]) -> Path:
-    for _ in range(600):
-        if found := look():
-            return found
-        time.sleep(0.05)
-    raise TimeoutError("no scope of the user's systemd")
+    unit = f"scenarios-{os.getpid()}.service"
+    start = ["systemd-run", "--user", "--quiet", f"--unit={unit}", "--property=Delegate=yes", "sleep", "infinity"]
+    for command in (["loginctl", "enable-linger", USER], ["systemctl", "start", f"user@{uid}.service"]):
+        subprocess.run(command, check=True, timeout=120)
+    subprocess.run([*_with_bus(), *start], check=True, timeout=120)
+    atexit.register(subprocess.run, [*_with_bus(), "systemctl", "--user", "stop", unit], check=False, timeout=60)
+    return next((TOP / f"user.slice/user-{uid}.slice/user@{uid}.service").rglob(unit))

@@ -34,7 +34,6 @@ def events(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.vm
 def test_limits_and_usage_are_those_of_the_cgroup(runtime: Managed, bundle: Bundle) -> None:
     bundle.linux["resources"] |= {"memory": {"limit": 64 << 20}, "pids": {"limit": 7}}
     id = runtime.running(bundle)

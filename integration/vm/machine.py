@@ -29,6 +29,7 @@ FIXED = {
     "LANG": "C.UTF-8",
     "TMPDIR": "/var/tmp",  # /tmp is mounted nodev
     "PYTHONDONTWRITEBYTECODE": "1",  # the checkout is read-only
+    "PYOCIRUN_PATIENCE": "4",  # the machine below is emulated, and maybe busy
     "PYOCIRUN_ALONE": "1",  # nobody else makes cgroups and units there
     "PYOCIRUN_PROBE": "/usr/lib/python3/dist-packages/pyocirun/bin/probe",  # to compile it there takes half a minute
 }
