@@ -90,7 +90,7 @@ class Mode:
 
     def prefix(self) -> list[str]:
         """What stands before a command, so that it runs as this mode's user, in a cgroup that is theirs."""
-        return _as_user() if self.user else []
+        return as_user() if self.user else []
 
     def dress(self, bundle: Bundle) -> Bundle:
         """Make of a bundle's config what this mode's user may have. Returns the bundle."""
@@ -261,18 +261,18 @@ def _units(*options: str) -> list[str]:
     if not here("user" if options else "systemd"):
         return []
     command = ["systemctl", *options, "list-units", "--all", "--full", "--plain", "--no-legend", "--type=scope"]
-    before = _with_bus() if options else []
+    before = with_bus() if options else []
     lines = subprocess.run([*before, *command], stdout=subprocess.PIPE, check=False, text=True, timeout=60).stdout
     return sorted(line.split()[0] for line in lines.splitlines())
 
 
-def _as_user() -> list[str]:
+def as_user() -> list[str]:
     """The words that run a command as USER, in a cgroup of the user's systemd."""
     enter = ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', str(_users_cgroup())]
-    return [*enter, *_with_bus()]
+    return [*enter, *with_bus()]
 
 
-def _with_bus() -> list[str]:
+def with_bus() -> list[str]:
     """The words that run a command as USER, who reaches the bus of their systemd."""
     uid = pwd.getpwnam(USER).pw_uid
     bus = f"/run/user/{uid}"
@@ -290,6 +290,6 @@ def _users_cgroup() -> Path:
     start = ["systemd-run", "--user", "--quiet", f"--unit={unit}", "--property=Delegate=yes", "sleep", "infinity"]
     for command in (["loginctl", "enable-linger", USER], ["systemctl", "start", f"user@{uid}.service"]):
         subprocess.run(command, check=True, timeout=120)
-    subprocess.run([*_with_bus(), *start], check=True, timeout=120)
-    atexit.register(subprocess.run, [*_with_bus(), "systemctl", "--user", "stop", unit], check=False, timeout=60)
+    subprocess.run([*with_bus(), *start], check=True, timeout=120)
+    atexit.register(subprocess.run, [*with_bus(), "systemctl", "--user", "stop", unit], check=False, timeout=60)
     return next((TOP / f"user.slice/user-{uid}.slice/user@{uid}.service").rglob(unit))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -24,11 +23,9 @@ from integration.harness import (
     requires,
     runtime_command,
 )
+from integration.modes import TOP, USER, as_user, here, with_bus
 
 pytestmark = [requires("systemd", "cgroup2")]
-
-TOP = Path("/sys/fs/cgroup")
-USER = "tester"
 
 
 @pytest.fixture
@@ -400,22 +397,13 @@ def test_a_unit_that_has_failed_is_no_obstacle(systemd: Runtime, bundle: Bundle)
 @pytest.fixture(params=["within", "outside"])
 def user(request: pytest.FixtureRequest, runtime: Runtime, place: Path) -> Iterator[Runtime]:
     """The runtime as a user has it, in a cgroup of their systemd or in one that nobody delegated to them."""
-    try:
-        uid = pwd.getpwnam(USER).pw_uid
-    except KeyError:
+    if not here("user"):
         pytest.skip(f"needs a user {USER}")
-    subprocess.run(["loginctl", "enable-linger", USER], check=True, timeout=60)
-    subprocess.run(["systemctl", "start", f"user@{uid}.service"], check=True, timeout=60)
-    bus = f"/run/user/{uid}"
-    # The user's directory below /run was mounted behind this process's back, which has mounts of its own.
-    command = ["nsenter", "--mount=/proc/1/ns/mnt"]
-    command += [str(shutil.which("setpriv")), f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "env"]
-    command += [f"XDG_RUNTIME_DIR={bus}", f"DBUS_SESSION_BUS_ADDRESS=unix:path={bus}/bus"]
-    if request.param == "within":
-        command += ["systemd-run", "--user", "--quiet", "--scope", "--"]
+    command = as_user() if request.param == "within" else with_bus()
     base = place / "user"
     base.mkdir()
     user = Runtime([*command, *runtime_command(), "--systemd-cgroup"], base, runtime.prefix + "u")
+    uid = pwd.getpwnam(USER).pw_uid
     for path in (base, user.root):
         os.chown(path, uid, uid)
     yield user
@@ -426,13 +414,8 @@ def user(request: pytest.FixtureRequest, runtime: Runtime, place: Path) -> Itera
 @pytest.fixture
 def small(bundle: Bundle, user: Runtime) -> Bundle:
     """A bundle as `spec --rootless` has it, with limits."""
-    bundle.map_users(pwd.getpwnam(USER).pw_uid, size=1)
-    bundle.without_namespace("network")
+    here("user")[0].dress(bundle)
     bundle.linux["resources"] = {"memory": {"limit": 64 << 20}, "pids": {"limit": 30}}
-    for entry in bundle.config["mounts"]:
-        entry["options"] = [option for option in entry.get("options", []) if not option.startswith("gid=")]
-        if entry["destination"] == "/sys":
-            entry |= {"type": "none", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]}
     return bundle
 
 
@@ -467,8 +450,6 @@ def test_a_users_unit_is_updated_executed_in_and_deleted(user: Runtime, small: B
 def test_a_user_without_a_bus_is_told_so(user: Runtime, small: Bundle) -> None:
     at = user.command.index("env")
     user.command[at + 1 : at + 3] = ["-u", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR=/nonexistent"]
-    if "systemd-run" in user.command:
-        pytest.skip("systemd-run needs the bus as well")
 
     result = user.create(small).fails("no connection to the user's bus")
 
