@@ -62,7 +62,9 @@ SNAPSHOT_WORKS = sys.version_info < (3, 14)
 """Later interpreters start in one phase, and so with the streams and the environment of the build."""
 
 VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
-SITES = [f"lib/{VERSION}/site-packages", f"local/lib/{VERSION}/dist-packages", "lib/python3/dist-packages"]
+SITES = [f"lib/{VERSION}/site-packages", f"lib/{VERSION}/dist-packages", "lib/python3/dist-packages"]
+"""Below the prefix of the command: where Python's pip puts packages, Debian's pip as root, and Debian's packages."""
+
 LIBPYTHON = Path(str(sysconfig.get_config_var("LIBPL"))) / str(sysconfig.get_config_var("LIBRARY"))
 FROZEN = {
     "_pyocirun_boot": "pyocirun/cli/boot.py",
@@ -91,6 +93,7 @@ class BuildPrograms(build_ext):
     """build_ext, and before it the two programs."""
 
     def run(self) -> None:
+        require_tools()
         package = Path(self.build_lib) / "pyocirun"
         no_interpreter = build_programs(package / "bin")
         write_build_info(package / "_build_info.py", no_interpreter)
@@ -105,6 +108,21 @@ class BinaryDistribution(Distribution):
 
     def has_ext_modules(self) -> bool:
         return True
+
+
+def require_tools() -> None:
+    """Raises SystemExit with what to install, where the C parts cannot be compiled."""
+    compiler = shlex.split(os.environ.get("CC", "cc"))[0]
+    missing = [f"a C compiler ({compiler})"] if shutil.which(compiler) is None else []
+    if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
+        missing.append(f"Python's headers ({sysconfig.get_path('include')}/Python.h)")
+    if not Path("/usr/include/sys/prctl.h").is_file() and not list(Path("/usr/include").glob("*/sys/prctl.h")):
+        missing.append("the headers of the C library")
+    if missing:
+        packages = "gcc libc6-dev libcap-dev libseccomp-dev python3-dev"
+        raise SystemExit(
+            f"pyocirun cannot be built without {', '.join(missing)}.\nDebian, Ubuntu: apt-get install {packages}"
+        )
 
 
 def man_pages() -> list[str]:
@@ -122,8 +140,14 @@ def write_build_info(path: Path, no_interpreter: str, no_snapshot: str = "") -> 
         commit = done.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         commit = ""
-    facts = {"COMMIT": commit, "NO_INTERPRETER": no_interpreter, "NO_SNAPSHOT": no_snapshot}
+    facts = {"COMMIT": commit, "NO_INTERPRETER": no_interpreter, "NO_SNAPSHOT": no_snapshot, "SITES": system_sites()}
     path.write_text("".join(f"{name} = {value!r}\n" for name, value in facts.items()))
+
+
+def system_sites() -> list[str]:
+    """The directories in which the interpreter of the system has its packages."""
+    call = [PYTHON, "-I", "-S", "-c", "import site; print(*site.getsitepackages(), sep='\\n')"]
+    return subprocess.run(call, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 def build_programs(target: Path) -> str:
@@ -163,6 +187,7 @@ def obstacle_to_embedding(directory: Path) -> str:
         main.parent.mkdir(parents=True)
         main.write_text(PROBE.format(backend=os.path.dirname(_cffi_backend.__file__)))
         main.with_name("start_command.py").touch()
+        shutil.copy(ROOT / "pyocirun/cli/elsewhere.py", main.parent)
         probe = Path(site) / "probe"
         try:
             compile_embedded(directory, [site], probe)
@@ -211,8 +236,7 @@ def add_snapshot(command: Path, package: Path) -> str:
         # Two calls: objcopy aligns only what it finds. The alignment holds for strip(1) too.
         steps = ["--add-section", f"{SECTION}={memory}"], ["--set-section-alignment", f"{SECTION}={mmap.PAGESIZE}"]
         try:
-            call = ["pyocirun-make-snapshot", str(site), str(memory), *names]
-            subprocess.run(call, executable=command, env={}, capture_output=True, text=True, timeout=60, check=True)
+            write_memory(command, ["pyocirun-make-snapshot", str(site), str(memory), *names])
             for step in steps:
                 subprocess.run(["objcopy", *step, str(trial)], capture_output=True, text=True, check=True)
             call = [str(trial), "--root", f"{prefix}/root", "state", "absent"]
@@ -225,6 +249,18 @@ def add_snapshot(command: Path, package: Path) -> str:
             return "it did not work, see what the build printed"
         shutil.copy(trial, command)
     return ""
+
+
+def write_memory(command: Path, call: list[str], attempts: int = 5) -> None:
+    """Have the command write its memory. Raises SubprocessError if it cannot.
+
+    Now and then a number looks like an address of that process, and is refused. The next process lies elsewhere.
+    """
+    while True:
+        attempts -= 1
+        done = subprocess.run(call, executable=command, env={}, capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode == 0 or attempts == 0:
+            return done.check_returncode()
 
 
 def launcher_defines(sites: list[str]) -> list[str]:

@@ -16,7 +16,7 @@ from _imp import create_dynamic, exec_dynamic, extension_suffixes, is_frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import CodeType, ModuleType
     from typing import Any, NoReturn
 
@@ -171,6 +171,9 @@ class Finder:
             if self._moved_from:
                 _move(self._moved_from, self.site)
             self._complete()
+            from pyocirun.cli.elsewhere import look_elsewhere
+
+            look_elsewhere(self.site)
 
     def move(self, site: str) -> None:
         """The package lies in `site` now. Of the modules there are, only the package itself is told before complete."""
@@ -213,8 +216,16 @@ class Finder:
         return name in _LATER or (self.is_preparing and is_frozen(name) and name != "__future__")
 
     def _extension(self, name: str) -> ModuleSpec | None:
+        found = self._extension_in((self.site, self._dynload), name)
+        if found is None and name != "pyocirun._seccomp":
+            from pyocirun.cli.elsewhere import directories
+
+            found = self._extension_in(directories(self.site), name)
+        return found
+
+    def _extension_in(self, directories: Iterable[str], name: str) -> ModuleSpec | None:
         loader: Any = self
-        for directory in (self.site, self._dynload):
+        for directory in directories:
             for suffix in extension_suffixes():
                 path = f"{directory}/{name.replace('.', '/')}{suffix}"
                 if _stat(path):

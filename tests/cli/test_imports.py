@@ -26,7 +26,7 @@ BARE |= {"_frozen_importlib_external", "_cffi_backend", "_json", "_struct", "win
 """What a bare interpreter has imported anyway, and what is built in or written in C."""
 
 EVERY = (
-    "_native cli cli.main cli.options container container.container container.factory container.process "
+    "_native cli cli.elsewhere cli.main cli.options container container.container container.factory container.process "
     "container.state errors files native record spec spec.reader"
 )
 WANTED = {
