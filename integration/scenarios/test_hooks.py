@@ -271,6 +271,17 @@ def test_a_failed_poststart_hook_stops_the_container(runtime: Runtime, bundle: B
     assert runtime.traces() == []
 
 
+@only("pyocirun")
+def test_a_failed_poststart_hook_is_all_that_run_tells_of(runtime: Runtime, bundle: Bundle) -> None:
+    _script(bundle, "poststart", "exit 3")
+
+    done = runtime.run(bundle.args("sleep", "60"))
+
+    done.fails("poststart")
+    assert [line["level"] for line in done.log] == ["error"]
+    assert runtime.traces() == []
+
+
 def test_every_poststop_hook_runs_whatever_the_others_do(runtime: Runtime, bundle: Bundle, notes: Path) -> None:
     _script(bundle, "poststop", "exit 3")
     _script(bundle, "poststop", f"touch {notes}/second")

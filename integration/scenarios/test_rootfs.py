@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.harness import Bundle, Runtime, eventually, helper, mount, mount_at, mounts
+from integration.harness import Bundle, Runtime, eventually, helper, mount, mount_at, mounts, only
 
 MS_SHARED = 1 << 20
 MS_BIND_REC = 4096 | 16384
@@ -35,6 +35,17 @@ def test_an_absolute_path_of_the_root(runtime: Runtime, bundle: Bundle) -> None:
     bundle.config["root"]["path"] = str(bundle.rootfs)
 
     assert runtime.run(bundle.args("exit", "3")).status == 3
+
+
+@only("pyocirun")
+def test_a_rootfs_may_be_named_by_a_link(runtime: Runtime, bundle: Bundle) -> None:
+    (bundle.path / "link").symlink_to("rootfs")
+    bundle.config["root"]["path"] = "link"
+
+    id = runtime.created(bundle)
+
+    assert runtime.state(id)["bundle"] == str(bundle.path)
+    assert runtime.start(id).status == 0
 
 
 def test_owners_in_the_rootfs_stay(runtime: Runtime, bundle: Bundle) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyocirun import files
 from pyocirun.cli.create import new_container
-from pyocirun.errors import Error
+from pyocirun.errors import ContainerNotExist, Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,5 +73,7 @@ def remove(container: Container, session: Session) -> None:
     """Delete the container. What fails here must not hide why, or how, the process ended."""
     try:
         container.delete(force=True)
+    except ContainerNotExist:
+        pass  # a poststart hook failed: that has deleted it
     except Error as error:
         session.warn(f"cannot delete container {container.id}: {error}")

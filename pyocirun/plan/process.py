@@ -148,6 +148,11 @@ def warnings(spec: Spec) -> list[str]:
         for index, rule in enumerate(resources.devices if resources is not None else ())
         if rule.access.strip("rwm")
     ]
+    texts += [
+        f"/mounts/{index}/destination: {mount.destination!r} is not absolute; it counts from the container's root"
+        for index, mount in enumerate(spec.mounts)
+        if not mount.destination.startswith("/")
+    ]
     user = spec.linux.namespace("user")
     if user is not None and user.path is not None and (spec.linux.uid_mappings or spec.linux.gid_mappings):
         field = "uidMappings" if spec.linux.uid_mappings else "gidMappings"

@@ -10,6 +10,7 @@ from pyocirun.plan import ops, tenant
 from pyocirun.plan.process import environment, identity, rlimits, search_path, warnings
 from pyocirun.record import replace
 from pyocirun.spec.linux import Linux, Namespace, Personality
+from pyocirun.spec.mounts import Mount
 from pyocirun.spec.process import Capabilities, Rlimit, User
 from pyocirun.spec.resources import DeviceRule, Resources
 from tests.support import build, every, minimal_process, minimal_spec, only, where
@@ -134,6 +135,14 @@ def test_ambient_capabilities_that_cannot_be_raised_are_named() -> None:
 
 def test_capabilities_that_are_absent_are_worth_a_warning() -> None:
     assert any("capabilities is absent" in text for text in warnings(minimal_spec()))
+
+
+def test_a_destination_that_is_not_absolute_is_worth_a_warning() -> None:
+    mounts = [Mount("/a", "tmpfs"), Mount("b", "tmpfs")]
+
+    (told,) = warnings(minimal_spec(process=None, mounts=mounts))
+
+    assert told.startswith("/mounts/1/destination: 'b' is not absolute")
 
 
 def test_mappings_of_a_user_namespace_that_is_joined_are_worth_a_warning() -> None:
