@@ -31,6 +31,7 @@ def test_there_are_cases() -> None:
     assert [case.name for case in golden_cases()] == [
         "cgroupns",
         "containerd-ctr",
+        "crio-cri",
         "docker-default",
         "hooks",
         "landlock",
