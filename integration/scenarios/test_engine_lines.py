@@ -37,7 +37,8 @@ from integration.terminal import Receiver, runtime_live
 SHIM = "--root $root --log $bundle/log.json --log-format json "
 CONMON = "--log-format=json --log $bundle/log.json "
 PODMAN = ""  # also buildah: the default root, and no log
-BUILDKIT = "--root $root --log $bundle/log.json --log-format json "
+BUILDKIT = "--log $bundle/log.json --log-format json "
+CRIO = "--root=$root "  # and conmon for it
 
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -208,6 +209,7 @@ def lines(*lines: str) -> pytest.MarkDecorator:
     "--debug " + SHIM + "create --bundle $bundle --pid-file $bundle/init.pid $id",
     CONMON + "create --bundle $bundle --pid-file $bundle/init.pid $id",
     PODMAN + "create --bundle $bundle --pid-file $bundle/init.pid $id",
+    CRIO + "create --bundle $bundle --pid-file $bundle/init.pid $id",
 )
 def test_create(engine: Engine, line: str) -> None:
     engine.bundle.args("report")
@@ -310,6 +312,7 @@ def test_the_callers_signal_mask_is_not_that_of_an_exec(engine: Engine) -> None:
 @lines(
     SHIM + "exec --process $bundle/process.json --detach --pid-file $bundle/e1.pid $id",
     CONMON + "exec --pid-file $bundle/e1.pid --process $bundle/process.json --detach $id",
+    CRIO + "exec --pid-file $bundle/e1.pid --process $bundle/process.json --detach $id",
 )
 def test_exec(engine: Engine, line: str) -> None:
     engine.running()
@@ -373,7 +376,7 @@ def test_run(engine: Engine, line: str) -> None:
 
     ended = engine(line)
 
-    kept = engine(SHIM + "delete $id").status == 0
+    kept = engine(BUILDKIT + "delete $id").status == 0
     assert ended.status == 5
     assert kept == ("--keep" in line)
 
