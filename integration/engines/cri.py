@@ -83,27 +83,35 @@ class Cri(Engine):
         "user namespace": "it is one of the pod: see test_cri.py",
     }
 
+    root = "/run/containerd/runc/k8s.io"
+
     def __init__(self, runtime: str, tree: str = "") -> None:
         self.runtime, self._tree = runtime, tree
-        files = {
-            f"{BASE}/config.toml": CONFIG.format(runtime=runtime),
-            f"{BASE}/cni/10-pods.conflist": json.dumps(NETWORK),
-        }
-        daemon = ["containerd", "--config", f"{BASE}/config.toml"]
-        self.machine = Machine(daemon, files, newer.environment(tree))
+        self.machine = self._machine()
         self._numbers = itertools.count(1)
         self._pod = ""
         self._configs: dict[str, Any] = {}
         self._channel = grpc.insecure_channel(f"unix://{self.machine.path(SOCKET)}")
         self.service: Any = RuntimeServiceStub(self._channel)  # type: ignore[no-untyped-call]
         try:
-            self.machine.wait_for(self._answers, "containerd answers")
-            layer = rootfs(compile_box(self.machine.scratch))
-            self._import(archive(layer, IMAGE))
-            self._import(archive(layer, PAUSE, ("/box", "wait")))
+            self.machine.wait_for(self._answers, "it answers")
+            self._import_images(rootfs(compile_box(self.machine.scratch)))
         except BaseException:
             self.close()
             raise
+
+    def _machine(self) -> Machine:
+        """With the daemon in it."""
+        files = {
+            f"{BASE}/config.toml": CONFIG.format(runtime=self.runtime),
+            f"{BASE}/cni/10-pods.conflist": json.dumps(NETWORK),
+        }
+        return Machine(["containerd", "--config", f"{BASE}/config.toml"], files, newer.environment(self._tree))
+
+    def _import_images(self, layer: bytes) -> None:
+        """One for containers and one for the pods' own processes, from the files of an image."""
+        self._import(archive(layer, IMAGE))
+        self._import(archive(layer, PAUSE, ("/box", "wait")))
 
     def _answers(self) -> bool:
         try:
@@ -121,14 +129,16 @@ class Cri(Engine):
         super().close()
 
     def version(self) -> tuple[int, int]:
-        """Of containerd."""
+        """Of the daemon."""
         first, second, *_ = self.service.Version(api.VersionRequest()).runtime_version.lstrip("v").split(".")
         return int(first), int(second)
 
     # ---- pods and containers ----
 
     def pod(self, **options: Any) -> str:
-        """The id of a new pod. options: of LinuxPodSandboxConfig."""
+        """The id of a new pod. options: of LinuxPodSandboxConfig; without them each container has its pid namespace."""
+        own = api.LinuxSandboxSecurityContext(namespace_options=api.NamespaceOption(pid=CONTAINER))
+        options.setdefault("security_context", own)
         config = self._pod_config(**options)
         pod: str = self.service.RunPodSandbox(
             api.RunPodSandboxRequest(config=config, runtime_handler=HANDLER)
@@ -161,7 +171,7 @@ class Cri(Engine):
         namespaces = options.pop("namespaces", api.NamespaceOption(pid=CONTAINER))
         config = api.ContainerConfig(
             metadata=api.ContainerMetadata(name=name),
-            image=api.ImageSpec(image=IMAGE),
+            image=api.ImageSpec(image=IMAGE, user_specified_image=IMAGE),
             command=list(args),
             envs=[
                 api.KeyValue(key=key, value=value)
@@ -292,8 +302,8 @@ class Cri(Engine):
         kept = self.pods()
         left = [f"container {name}" for name in self.containers()]
         left += [f"pod {name}" for name in kept if name != self._pod]
-        below = [path for path in cgroups() if os.path.basename(path) not in (NAME, *kept)]
+        below = [path for path in cgroups() if os.path.basename(path).removeprefix("crio-") not in (NAME, *kept)]
         left += [f"cgroup {path}" for path in below]
-        state = self.machine.path("/run/containerd/runc/k8s.io")
+        state = self.machine.path(self.root)
         names = os.listdir(state) if os.path.isdir(state) else []
         return left + [f"state {name}" for name in names if name not in kept and not name.startswith("@")]

@@ -130,12 +130,20 @@ class DockerClient(Engine):
 
 
 class Docker(DockerClient):
-    """dockerd with `runtime` under the name OWN, and as its default. remap: with userns-remap."""
+    """dockerd with `runtime` under the name OWN, and as its default.
+
+    remap: with userns-remap; first_on_path: a directory where its programs are looked for first.
+    """
 
     name = "docker"
 
     def __init__(
-        self, runtime: str, tree: str = "", remap: bool = False, settings: Mapping[str, Any] | None = None
+        self,
+        runtime: str,
+        tree: str = "",
+        remap: bool = False,
+        settings: Mapping[str, Any] | None = None,
+        first_on_path: str = "",
     ) -> None:
         self.runtime, self._newer = runtime, bool(tree)
         self._client = f"{tree}/usr/bin/docker" if tree else CLIENT
@@ -167,7 +175,7 @@ class Docker(DockerClient):
         self.machine = Machine(
             ["dockerd", "--config-file", f"{BASE}/daemon.json"],
             files,
-            {"DOCKER_CONFIG": f"{BASE}/client"} | newer.environment(tree),
+            {"DOCKER_CONFIG": f"{BASE}/client", "PATH": f"{first_on_path}:{newer.path(tree)}".strip(":")},
         )
         try:
             self.machine.wait_for(lambda: self("version").status == 0, "dockerd answers")

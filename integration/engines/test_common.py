@@ -17,9 +17,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from integration.engines import cri, ctr, docker, newer, podman
+from integration.engines import cri, crio, ctr, docker, newer, podman
 from integration.engines.engine import DEFAULT, Engine, Wish, runtime_path
 from integration.engines.machine import NEEDED, eventually
+from integration.harness import requires
 
 MIB = 1 << 20
 TRAP = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done"
@@ -36,6 +37,7 @@ ENGINES: dict[str, tuple[Callable[[str, str], Engine], tuple[str, ...]]] = {
     "docker, remapped": (docker.remapped, docker.TOOLS),
     "ctr": (ctr.Ctr, ctr.TOOLS),
     "CRI": (cri.Cri, cri.TOOLS),
+    "cri-o": (crio.Crio, crio.TOOLS),
     "podman": (podman.Podman, podman.TOOLS),
     "podman, rootless": (podman.rootless, podman.TOOLS),
 }
@@ -48,11 +50,14 @@ def _parameters() -> list[object]:
         pytest.param((name, new), id=f"newer {name}" if new else name, marks=_marks(name, new))
         for new in (False, True)
         for name in ENGINES
+        if not (new and name == "cri-o")
     ]
 
 
 def _marks(name: str, new: bool) -> list[pytest.MarkDecorator]:
-    return ([pytest.mark.full] if name in FULL else []) + ([pytest.mark.newer] if new else [])
+    marks = [pytest.mark.full] if name in FULL else []
+    marks += [pytest.mark.newer] if new else []
+    return marks + ([requires("cri-o")] if name == "cri-o" else [])
 
 
 def both() -> list[object]:
@@ -72,13 +77,18 @@ def daemon(request: pytest.FixtureRequest) -> Iterator[Engine]:
 @pytest.fixture
 def engine(daemon: Engine, request: pytest.FixtureRequest) -> Iterator[Engine]:
     """An engine without a container, before and after the test."""
-    for marker in request.node.iter_markers("asks"):
-        if reason := daemon.lacks.get(marker.args[0]):
-            pytest.skip(f"{daemon.name}: {reason}")
+    skip_what_it_lacks(daemon, request)
     yield daemon
     for name in daemon.containers():
         daemon.remove(name)
     eventually(lambda: not daemon.leftovers(), "nothing is left", 15)
+
+
+def skip_what_it_lacks(engine: Engine, request: pytest.FixtureRequest) -> None:
+    """Skip a test that asks for what the engine has not."""
+    for marker in request.node.iter_markers("asks"):
+        if reason := engine.lacks.get(marker.args[0]):
+            pytest.skip(f"{engine.name}: {reason}")
 
 
 def runtime_with(tools: tuple[str, ...]) -> str:
