@@ -517,6 +517,17 @@ int pyo_mount(const char *source, const char *target, const char *fstype, uint64
 	return result(mount(source, target, fstype, flags, data));
 }
 
+int pyo_unmount(const char *target)
+{
+	return result(umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW));
+}
+
+/* The calling thread alone: whoever calls ends it soon. */
+int pyo_enter_netns(int namespace)
+{
+	return result(setns(namespace, CLONE_NEWNET));
+}
+
 /*
  * bpf(2). Kernels from 6.17 on answer a query beyond the end of the struct that older ones know, so each call gets a
  * zeroed buffer that is larger than any of them.

@@ -35,6 +35,8 @@ int pyo_open_beneath(int root, const char *path, int links);
 int pyo_act_as(uint32_t uid, uint32_t gid);
 int pyo_mount(const char *source, const char *target, const char *fstype, uint64_t flags,
 	      const char *data);
+int pyo_unmount(const char *target);
+int pyo_enter_netns(int namespace);
 int pyo_bpf_load(const char *code, size_t size);
 int pyo_bpf_attach(int cgroup, int program, int replaced);
 int pyo_bpf_detach(int cgroup, int program);

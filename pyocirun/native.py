@@ -159,6 +159,16 @@ def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
     _checked(_lib.pyo_mount(*paths, fstype.encode(), flags, data.encode()), target)
 
 
+def unmount(target: str) -> None:
+    """Take the topmost mount off a path, at once. Raises OSError (EINVAL) if there is none. umount2(2)"""
+    _checked(_lib.pyo_unmount(files.encode(target)), target)
+
+
+def enter_netns(fd: int) -> None:
+    """The calling thread is in this network namespace from now on: for one that ends soon. setns(2)"""
+    _checked(_lib.pyo_enter_netns(fd))
+
+
 def bpf_load(code: bytes) -> int:
     """A descriptor of the device program with these instructions, which is gone when nothing refers to it. bpf(2)"""
     return _checked(_lib.pyo_bpf_load(code, len(code)))

@@ -7,11 +7,13 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from integration.harness import Bundle, Runtime, eventually, helper, namespace, only, requires
+from integration.harness import Bundle, Running, Runtime, eventually, helper, namespace, only, reap, requires
+from integration.harness import children as orphans
 
 pytestmark = [requires("busybox", "ip"), only("pyocirun")]
 
@@ -203,3 +205,160 @@ def test_a_device_moves_into_a_namespace_that_is_joined(
 
     assert " eth9@" in shown(runtime, bundle, {"left": {"name": "eth9"}})
     assert network.names() == {"lo", "right"}
+
+
+# ---- a creation that is killed -------------------------------------------------------------------
+
+
+def host_as_it_was(network: Network) -> bool:
+    names = network.names()
+    return names == {"lo", "left", "right"} and (
+        network.addresses("left") == {"192.0.2.5/24", "2001:db8::5/64"}
+        and "UP" in network.flags("left")
+        and "UP" not in network.flags("right")
+    )
+
+
+@pytest.fixture
+def devices(bundle: Bundle, network: Network) -> Network:
+    """Both devices are to be moved; what they are like on the host is worth keeping."""
+    network.ip("addr", "add", "192.0.2.5/24", "dev", "left")
+    network.ip("addr", "add", "2001:db8::5/64", "dev", "left", "nodad")
+    network.ip("link", "set", "left", "up")
+    bundle.linux["netDevices"] = {"left": {"name": "eth9"}, "right": {"name": "eth%d"}}
+    bundle.save()
+    return network
+
+
+def killed_in_hook(runtime: Runtime, bundle: Bundle) -> str:
+    """The id of a container whose creation was killed when its devices had been moved."""
+    bundle.hook("createRuntime", "/bin/sleep", "20")
+    bundle.save()
+    id = runtime.new_id()
+    running = runtime.spawn("create", "--bundle", str(bundle.path), id)
+    children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
+    eventually(lambda: len(children.read_text().split()) > 1, "the hook")
+    running.process.kill()
+    running.wait()
+    eventually(no_orphan, "the end of the hook and of init", 30)
+    return id
+
+
+def no_orphan() -> bool:
+    reap()
+    return not orphans()
+
+
+def leftovers(runtime: Runtime) -> list[str]:
+    """Records of devices, and what keeps namespaces."""
+    found = [str(path) for path in runtime.root.rglob("@netdevices/*")]
+    return found + [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "@netdevices" in line]
+
+
+@pytest.mark.parametrize("command", ["delete", "list", "create"])
+def test_devices_come_back_by_the_next_command_after_a_create_was_killed(
+    runtime: Runtime, bundle: Bundle, other_bundle: Bundle, devices: Network, command: str
+) -> None:
+    id = killed_in_hook(runtime, bundle)
+    assert devices.names() == {"lo"}
+
+    if command == "delete":
+        runtime.delete(id, "--force").ok()
+    elif command == "list":
+        runtime.list().ok()
+    else:
+        runtime.created(other_bundle)
+
+    assert host_as_it_was(devices)
+    assert leftovers(runtime) == []
+
+
+def test_a_device_whose_name_is_taken_comes_back_under_another(
+    runtime: Runtime, bundle: Bundle, devices: Network
+) -> None:
+    id = killed_in_hook(runtime, bundle)
+    devices.ip("link", "add", "left", "type", "veth", "peer", "name", "other")
+
+    runtime.delete(id, "--force").ok()
+
+    assert devices.names() == {"lo", "left", "other", "right", "dev0"}
+    assert devices.addresses("dev0") == {"192.0.2.5/24", "2001:db8::5/64"}
+
+
+def test_a_device_that_is_gone_is_not_missed(runtime: Runtime, bundle: Bundle, devices: Network) -> None:
+    id = killed_in_hook(runtime, bundle)
+    (record,) = runtime.root.glob("@netdevices/*")
+    subprocess.run(["nsenter", f"--net={record}/inside", "ip", "link", "del", "eth9"], check=True, timeout=30)
+
+    result = runtime.delete(id, "--force").ok()
+
+    assert devices.names() == {"lo"}
+    assert result.log == []
+    assert leftovers(runtime) == []
+
+
+def test_devices_of_a_container_that_lives_stay_with_it(
+    runtime: Runtime, bundle: Bundle, other_bundle: Bundle, devices: Network
+) -> None:
+    runtime.created(bundle)
+
+    runtime.created(other_bundle)
+    runtime.list().ok()
+
+    assert devices.names() == {"lo"}
+    assert leftovers(runtime) == []
+
+
+CALLS = [
+    *[("sendto", number) for number in range(1, 18)],
+    *[("mount", number) for number in (1, 2)],
+    *[("renameat", number) for number in (1, 2, 3, 4)],
+]
+"""System calls of create, and which of them is the last: of netlink, and of the record."""
+EVERY = int(os.environ.get("FAULTS", "1")) > 1
+
+
+def traced(runtime: Runtime, bundle: Bundle, place: Path, calls: str, number: int) -> tuple[str, Running]:
+    """The id of a container, and the `create` of it that is killed at a system call: the number-th of these."""
+    id = runtime.new_id()
+    plain = runtime.command
+    inject = ["strace", "-f", "-o", str(place / "trace"), "-e", f"trace={calls}"]
+    runtime.command = [*plain[:2], *inject, "-e", f"inject={calls}:signal=KILL:when={number}", *plain[2:]]
+    running = runtime.spawn("create", "--bundle", str(bundle.path), id)
+    runtime.command = plain
+    return id, running
+
+
+@requires("strace")
+@pytest.mark.parametrize(("calls", "number"), CALLS if EVERY else CALLS[2::6])
+def test_devices_come_back_wherever_create_is_killed(
+    runtime: Runtime, bundle: Bundle, devices: Network, place: Path, calls: str, number: int
+) -> None:
+    id, running = traced(runtime, bundle, place, calls, number)
+    eventually(lambda: running.process.poll() is not None, "the end of create", 30)
+
+    runtime.delete(id, "--force").ok()
+
+    assert running.process.returncode == -9
+    assert host_as_it_was(devices)
+    assert leftovers(runtime) == []
+
+
+@requires("strace")
+@pytest.mark.parametrize(("calls", "number"), [("unlink", 1), ("unlink", 3), ("rmdir", 1)])
+def test_a_container_whose_create_was_killed_at_its_end_can_be_used(
+    runtime: Runtime, bundle: Bundle, devices: Network, place: Path, calls: str, number: int
+) -> None:
+    """The devices are its own by then; until the record is gone they come back at its end."""
+    bundle.args("sleep", "60").save()
+    id, running = traced(runtime, bundle, place, calls, number)
+    children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
+    eventually(lambda: (runtime.root / id / "gate").exists() and not children.read_text(), "the end of create", 30)
+
+    runtime.start(id).ok()
+    moved = devices.names()
+    runtime.delete(id, "--force").ok()
+
+    assert moved == {"lo"}
+    assert devices.names() == {"lo"} if number > 1 or calls == "rmdir" else host_as_it_was(devices)
+    assert leftovers(runtime) == []

@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
 
 class Answers:
-    """For one container. hook_state: gives what hooks are told, by status and pid. It owns what it holds: close it."""
+    """For the container with this id. It owns what it holds: close it.
+
+    hook_state: gives what hooks are told, by status and pid.
+    """
 
     def __init__(
-        self, factory: Factory, spec: Spec, plan: ops.Plan, hook_state: Callable[[str, int], dict[str, object]]
+        self, factory: Factory, id: str, spec: Spec, plan: ops.Plan, hook_state: Callable[[str, int], dict[str, object]]
     ) -> None:
         self.factory = factory
+        self.id = id
         self.spec = spec
         self.plan = plan
         self.hook_state = hook_state
@@ -67,6 +71,11 @@ class Answers:
         """What was taken from the host returns to it. Raises OperationError."""
         if self.mover is not None:
             self.mover.give_back()
+
+    def keep(self) -> None:
+        """What was taken from the host is the container's for good. Raises OSError."""
+        if self.mover is not None:
+            self.mover.keep()
 
     def close(self) -> None:
         """Close what nobody has taken."""
@@ -116,8 +125,9 @@ class Answers:
 
     def _move_net_devices(self, socket: int) -> Answer:
         from pyocirun.container.net import Mover
+        from pyocirun.container.net_undo import Undo
 
-        self.mover = Mover(socket)
+        self.mover = Mover(socket, Undo(self.factory.root, self.id), self.factory.warn)
         for op in self.plan.ops:
             if type(op) is ops.MoveNetDevices:
                 self.mover.move(op.devices)

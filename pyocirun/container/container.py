@@ -559,8 +559,15 @@ class Container:
         self._remove_rdt_group()
         if self.init is not None:
             self.init.reap()
+        self._give_net_devices_back()
         directory.remove()
         release(self._path)
+
+    def _give_net_devices_back(self) -> None:
+        if files.exists(f"{self._root}/{states.NET_DEVICES}"):
+            from pyocirun.container.net_undo import give_back
+
+            give_back(self._root, self.id, self._warn)
 
     def _remove_rdt_group(self) -> None:
         state = self._state

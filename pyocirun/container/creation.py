@@ -55,7 +55,7 @@ class Creation(Making):
         try:
             self.factory.step("encode the plan, make cgroup and state")
             encoded = self._encode(encoded)
-            self.answers = answers = Answers(self.factory, self.spec, self.plan, self._hook_state)
+            self.answers = answers = Answers(self.factory, self.state.id, self.spec, self.plan, self._hook_state)
             self._open_handover(console_socket, pidfd_socket)
             # First the look at whose cgroup it is, then the state that names it: what is deleted by it is ours.
             self._select_cgroup()
@@ -73,6 +73,7 @@ class Creation(Making):
             launched = self._launch(encoded, self.handover.stdio(stdio) if self.handover else stdio, config, answers)
             launched.close()
             master = self.handover.taken() if self.handover else -1
+            answers.keep()
         except BaseException:
             first = [self.answers.give_back] if self.answers is not None else []
             self._take_back(*first, self._kill, ran=self.launched is not None)

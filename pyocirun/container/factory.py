@@ -215,6 +215,8 @@ class Factory:
             names = sorted(posix.listdir(self.root))
         except FileNotFoundError:
             raise StateError(f"the root directory {self.root} does not exist", path=self.root) from None
+        if states.NET_DEVICES in names:
+            self._give_net_devices_back()
         found = []
         for name in names:
             if name.startswith("@") or not files.is_directory(f"{self.root}/{name}"):
@@ -273,6 +275,7 @@ class Factory:
                 container = self.load(id)
             except StateError:
                 self._remove_cgroup(id)
+                self._give_net_devices_back(id)
                 directory.remove()
             else:
                 container.destroy_locked(directory)
@@ -311,6 +314,17 @@ class Factory:
 
                 mount_tmpfs(self.root)
             self._prepared = True
+        self._give_net_devices_back()
+
+    def _give_net_devices_back(self, id: str = "") -> None:
+        """What creations that were killed have moved: of this container, or of all that are not alive."""
+        if files.exists(f"{self.root}/{states.NET_DEVICES}"):
+            from pyocirun.container.net_undo import give_all_back, give_back
+
+            if id:
+                give_back(self.root, id, self.warn)
+            else:
+                give_all_back(self.root, self.warn)
 
     def _plan(self, spec: Spec, host: Host, request: Request) -> tuple[Plan, Encoded | None]:
         """The plan, and its bytes if they are there already: from this process's second container on."""

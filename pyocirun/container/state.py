@@ -19,6 +19,8 @@ GATE = "gate"
 REPORT = "report"
 NOTIFY = "notify"
 """The one directory, of containers that a service manager waits for."""
+NET_DEVICES = "@netdevices"
+"""Below the root directory, and no container: there while network devices are being moved. See net_undo.py."""
 ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-")
 
 
