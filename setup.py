@@ -62,8 +62,13 @@ SNAPSHOT_WORKS = sys.version_info < (3, 14)
 """Later interpreters start in one phase, and so with the streams and the environment of the build."""
 
 VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
-SITES = [f"lib/{VERSION}/site-packages", f"lib/{VERSION}/dist-packages", "lib/python3/dist-packages"]
-"""Below the prefix of the command: where Python's pip puts packages, Debian's pip as root, and Debian's packages."""
+SITES = [
+    f"lib/{VERSION}/site-packages",
+    f"lib64/{VERSION}/site-packages",
+    f"lib/{VERSION}/dist-packages",
+    "lib/python3/dist-packages",
+]
+"""Below the prefix of the command: where Python's pip puts packages, Fedora's and Debian's as root, Debian's packages."""
 
 LIBPYTHON = Path(str(sysconfig.get_config_var("LIBPL"))) / str(sysconfig.get_config_var("LIBRARY"))
 FROZEN = {

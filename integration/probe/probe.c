@@ -385,7 +385,7 @@ static void put_rlimits(void)
 
 	begin("rlimits", '{');
 	for (i = 0; i < COUNT(limit_names); i++) {
-		if (getrlimit((__rlimit_resource_t)limit_names[i].number, &limit) < 0)
+		if (getrlimit((int)limit_names[i].number, &limit) < 0)
 			continue;
 		begin(limit_names[i].name, '[');
 		put_number(NULL, limit.rlim_cur == RLIM_INFINITY ? -1 : (long long)limit.rlim_cur);
@@ -625,7 +625,11 @@ static int outcome(int failed)
 		puts("ok");
 		return 0;
 	}
+#ifdef __GLIBC__
 	puts(strerrorname_np(errno) ? strerrorname_np(errno) : "?");
+#else
+	puts(strerror(errno));
+#endif
 	return 1;
 }
 
