@@ -68,7 +68,7 @@ SITES = [
     f"lib/{VERSION}/dist-packages",
     "lib/python3/dist-packages",
 ]
-"""Below the prefix of the command: where Python's pip puts packages, Fedora's and Debian's as root, and Debian itself."""
+"""Below the command's prefix: where Python's pip puts packages, Fedora's and Debian's as root, and Debian itself."""
 
 LIBPYTHON = Path(str(sysconfig.get_config_var("LIBPL"))) / str(sysconfig.get_config_var("LIBRARY"))
 FROZEN = {
