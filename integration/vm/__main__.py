@@ -32,7 +32,9 @@ def main() -> int:
         command = [*pytest(), *(command or ["integration/scenarios"])]
     env = {"RUNTIME": args.runtime}
     try:
-        return machine.run(command, user=args.user, timeout=args.timeout, append=args.append, env=env)
+        return machine.run(
+            command, user=args.user, timeout=args.timeout, append=args.append, env=env, engines=args.engines
+        )
     except machine.VMError as error:
         print(error, file=sys.stderr)
         return error.status
@@ -44,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     build = verbs.add_parser("build")
     build.add_argument("--force", action="store_true", help="even if the image is up to date")
     for verb in (verbs.add_parser("run"), verbs.add_parser("test")):
+        verb.add_argument("--engines", action="store_true", help="in the larger guest, that has docker and more")
         verb.add_argument("--user", action="store_true", help="as an ordinary user with a systemd session")
         verb.add_argument("--timeout", type=float, default=3600, metavar="SECONDS", help="the boot included")
         verb.add_argument("--runtime", default="/usr/bin/pyocirun", help="what RUNTIME is there")

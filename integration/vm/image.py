@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -28,6 +29,9 @@ DRIVERS = ("crc32c_generic", "virtio_pci", "virtio_blk", "ext4", "virtio_console
 
 # What of guest/ is part of the image; the agent is handed over at each boot.
 RECIPE = ("init", "masked", "packages", "pyocirun-vm.service")
+
+# What the tests of engines import beyond Debian's packages.
+PYTHON_OF_ENGINES = ("container-runtime-interface-api>=2", "docker>=7", "websocket-client>=1.6")
 
 NO_SOURCES = ("build", "dist", "integration", "tests")
 
@@ -50,13 +54,8 @@ def missing() -> list[str]:
 
 def build(*, force: bool = False) -> Path:
     """The directory with vmlinuz, initrd, disk.img and the tree of the guest, made if it is missing or another's."""
-    made = cache() / SUITE
-    stamp = _recipe()
-    if not force and (made / "stamp").exists() and (made / "stamp").read_text() == stamp:
-        return made
-    work = cache() / f"{SUITE}.{os.getpid()}"
-    work.mkdir(parents=True)
-    try:
+
+    def fill(work: Path) -> None:
         tree = work / "tree"
         _unpack(tree)
         _configure(tree)
@@ -66,7 +65,33 @@ def build(*, force: bool = False) -> Path:
         for file in (tree / "boot").iterdir():
             if file.is_file():
                 file.unlink()
-        _make_disk(tree, work / "disk.img")
+
+    return _kept(SUITE, _recipe(), fill, force)
+
+
+def build_with_engines(*, force: bool = False) -> Path:
+    """The same for a larger guest, with docker and what else engines and their tests need."""
+    plain = build()
+
+    def fill(work: Path) -> None:
+        for name in ("tree", "vmlinuz", "initrd"):
+            subprocess.run(["cp", "--archive", "--reflink=auto", str(plain / name), str(work)], check=True)
+        _add_engines(work / "tree")
+
+    whole = repr([_recipe(), _words("engines"), PYTHON_OF_ENGINES, inspect.getsource(_add_engines)])
+    return _kept(f"{SUITE}-engines", hashlib.sha256(whole.encode()).hexdigest(), fill, force)
+
+
+def _kept(name: str, stamp: str, fill: Callable[[Path], None], force: bool) -> Path:
+    """A directory of the cache, as it was made from the same recipe, or made anew: `fill` puts in all but the disk."""
+    made = cache() / name
+    if not force and (made / "stamp").exists() and (made / "stamp").read_text() == stamp:
+        return made
+    work = cache() / f"{name}.{os.getpid()}"
+    work.mkdir(parents=True)
+    try:
+        fill(work)
+        _make_disk(work / "tree", work / "disk.img")
         (work / "stamp").write_text(stamp)
         shutil.rmtree(made, ignore_errors=True)
         work.rename(made)
@@ -168,6 +193,26 @@ def _words(name: str) -> list[str]:
 def _put(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+def _add_engines(tree: Path) -> None:
+    """By the guest's own apt, which is told what this machine's apt knows of proxies and the like."""
+    settings = subprocess.run(["apt-config", "dump", "Acquire"], check=True, stdout=subprocess.PIPE).stdout
+    script = (
+        "set -e; cat >/run/apt.conf; export DEBIAN_FRONTEND=noninteractive APT_CONFIG=/run/apt.conf;"
+        "apt-get update -q; apt-get install -q -y --no-install-recommends -o DPkg::Options::=--force-unsafe-io "
+    )
+    shutil.copy("/etc/resolv.conf", tree / "etc/resolv.conf")
+    _chroot(
+        tree, "sh", "-c", script + " ".join(_words("engines")) + "; apt-get clean", input=settings, stdout=sys.stderr
+    )
+    for unit in ("docker.service", "docker.socket"):
+        (tree / "etc/systemd/system" / unit).symlink_to("/dev/null")
+    python = next((tree / "usr/lib").glob("python3.*"))
+    target = tree / "usr/local/lib" / python.name / "dist-packages"
+    words = ["--quiet", "--target", str(target), "--python-version", python.name.removeprefix("python")]
+    pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--only-binary=:all:"]
+    subprocess.run([*pip, *words, *PYTHON_OF_ENGINES], check=True, stdout=sys.stderr)
 
 
 def _initrd(tree: Path, release: str) -> bytes:

@@ -53,14 +53,15 @@ def run(
     output: int = 1,
     append: str = "",
     memory: str = "3G",
+    engines: bool = False,
 ) -> int:
     """Run `command` in the guest, in /mnt/checkout; its exit status.
 
     user: as an ordinary user in a systemd session with delegated controllers, in their home.  output: the descriptor
     that stdout and stderr go to.  timeout: seconds, the boot included.  append: more words for the kernel.
-    Raises VMError.
+    engines: in the larger guest that has docker and more.  Raises VMError.
     """
-    made = image.build()
+    made = image.build_with_engines() if engines else image.build()
     installed = image.install()
     with tempfile.TemporaryDirectory(prefix="pyocirun-vm-") as name:
         work = Path(name)
