@@ -13,7 +13,7 @@ PY_FILES := pyocirun csrc tests integration docs/man setup.py
 PYTEST := $(BIN)/python -P -m pytest -q -p no:cacheprovider
 RUNTIME ?= $(abspath $(BIN)/pyocirun)
 
-.PHONY: all demo test check format unit scenarios engines engines-short engines-newer conformance vm vm-image vm-test bench golden man build system clean
+.PHONY: all demo test check format unit scenarios engines engines-short engines-newer conformance vm vm-image vm-test vm-engines bench golden man build system clean
 
 all: build
 
@@ -68,6 +68,10 @@ vm-image:
 # The scenarios with the mark vm, about cgroup v2, systemd and criu, as a part of `make test`.
 vm: build
 	$(BIN)/python -m integration.vm test --timeout 720 -- -m vm integration/scenarios
+
+# The scenarios of engines in a larger guest, where their driver of cgroups is systemd and where it is not: an hour.
+vm-engines: build
+	$(BIN)/python -m integration.vm test --engines --timeout 7200 -- $(or $(VM),-k 'systemd or API or CRI' integration/engines/test_common.py)
 
 vm-test: build vm-image
 	$(BIN)/python -m integration.vm test $(VM)

@@ -19,7 +19,7 @@ from integration.engines import newer
 from integration.engines.ctr import import_options
 from integration.engines.engine import DEFAULT, Engine, Wish
 from integration.engines.image import archive, compile_box, rootfs
-from integration.engines.machine import BASE, NAME, Ended, Machine, cgroups
+from integration.engines.machine import BASE, NAME, SLICE, Ended, Machine, cgroups
 
 TOOLS = ("containerd", "ctr", "containerd-shim-runc-v2", "busybox", "cc")
 IMAGE = "example.test/box:latest"
@@ -52,6 +52,7 @@ state = "{BASE}/state"
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{HANDLER}.options]
         BinaryName = "{{runtime}}"
+        SystemdCgroup = {{systemd}}
 """
 
 NETWORK = {
@@ -69,7 +70,7 @@ NETWORK = {
 
 
 class Cri(Engine):
-    """containerd's CRI plugin, with `runtime` under the handler HANDLER."""
+    """containerd's CRI plugin, with `runtime` under the handler HANDLER. systemd: as its driver of cgroups."""
 
     name = "CRI"
     codes = False
@@ -85,8 +86,8 @@ class Cri(Engine):
 
     root = "/run/containerd/runc/k8s.io"
 
-    def __init__(self, runtime: str, tree: str = "") -> None:
-        self.runtime, self._tree = runtime, tree
+    def __init__(self, runtime: str, tree: str = "", systemd: bool = False) -> None:
+        self.runtime, self._tree, self._systemd = runtime, tree, systemd
         self.machine = self._machine()
         self._numbers = itertools.count(1)
         self._pod = ""
@@ -102,11 +103,13 @@ class Cri(Engine):
 
     def _machine(self) -> Machine:
         """With the daemon in it."""
+        driver = "true" if self._systemd else "false"
         files = {
-            f"{BASE}/config.toml": CONFIG.format(runtime=self.runtime),
+            f"{BASE}/config.toml": CONFIG.format(runtime=self.runtime, systemd=driver),
             f"{BASE}/cni/10-pods.conflist": json.dumps(NETWORK),
         }
-        return Machine(["containerd", "--config", f"{BASE}/config.toml"], files, newer.environment(self._tree))
+        daemon = ["containerd", "--config", f"{BASE}/config.toml"]
+        return Machine(daemon, files, newer.environment(self._tree), self._systemd)
 
     def _import_images(self, layer: bytes) -> None:
         """One for containers and one for the pods' own processes, from the files of an image."""
@@ -155,7 +158,7 @@ class Cri(Engine):
             metadata=api.PodSandboxMetadata(name=name, uid=name, namespace="tests"),
             hostname="" if host else name,
             log_directory=LOGS,
-            linux=api.LinuxPodSandboxConfig(cgroup_parent=f"/{NAME}", **options),
+            linux=api.LinuxPodSandboxConfig(cgroup_parent=SLICE if self._systemd else f"/{NAME}", **options),
         )
 
     def container(self, pod: str, *args: str, wish: Wish = DEFAULT, **options: Any) -> str:
@@ -302,8 +305,13 @@ class Cri(Engine):
         kept = self.pods()
         left = [f"container {name}" for name in self.containers()]
         left += [f"pod {name}" for name in kept if name != self._pod]
-        below = [path for path in cgroups() if os.path.basename(path).removeprefix("crio-") not in (NAME, *kept)]
+        below = [path for path in cgroups() if path.split("/")[-1] != NAME and not any(pod in path for pod in kept)]
         left += [f"cgroup {path}" for path in below]
         state = self.machine.path(self.root)
         names = os.listdir(state) if os.path.isdir(state) else []
         return left + [f"state {name}" for name in names if name not in kept and not name.startswith("@")]
+
+
+def with_systemd(runtime: str, tree: str = "") -> Cri:
+    """SystemdCgroup = true."""
+    return Cri(runtime, tree, systemd=True)

@@ -10,7 +10,7 @@ import re
 from integration.engines import newer
 from integration.engines.engine import DEFAULT, Engine, Wish, finish
 from integration.engines.image import archive, compile_box, rootfs
-from integration.engines.machine import BASE, NAME, Ended, Machine, cgroups
+from integration.engines.machine import BASE, NAME, SLICE, Ended, Machine, cgroups
 
 TOOLS = ("containerd", "ctr", "containerd-shim-runc-v2", "busybox", "cc")
 IMAGE = "example.test/box:latest"
@@ -32,7 +32,7 @@ def import_options(tree: str) -> list[str]:
 
 
 class Ctr(Engine):
-    """containerd by ctr; `runtime` is an option of every run."""
+    """containerd by ctr; `runtime` is an option of every run. systemd: as its driver of cgroups."""
 
     name = "ctr"
     codes = False
@@ -44,12 +44,13 @@ class Ctr(Engine):
         "update": "ctr cannot",
     }
 
-    def __init__(self, runtime: str, tree: str = "") -> None:
-        self.runtime = runtime
+    def __init__(self, runtime: str, tree: str = "", systemd: bool = False) -> None:
+        self.runtime, self.systemd = runtime, systemd
         if not tree:
             self.lacks = self.lacks | {"user": "ctr 1.6 has no option for it"}
         config = f"{BASE}/config.toml"
-        self.machine = Machine(["containerd", "--config", config], {config: CONFIG}, newer.environment(tree))
+        daemon = ["containerd", "--config", config]
+        self.machine = Machine(daemon, {config: CONFIG}, newer.environment(tree), systemd)
         self._numbers = itertools.count(1)
         self._codes: dict[str, int] = {}
         self._logs: dict[str, str] = {}
@@ -72,6 +73,7 @@ class Ctr(Engine):
         name = f"container-{next(self._numbers)}"
         line = ["run", "--runc-binary", self.runtime, "--snapshotter", "native", "--seccomp", *options]
         line += ["--mount", "type=cgroup,src=cgroup,dst=/sys/fs/cgroup,options=ro"]
+        line += ["--runc-systemd-cgroup", "--cgroup", f"{SLICE}:ctr:{name}"] if self.systemd else []
         line += ["--memory-limit", str(wish.memory)] if wish.memory else []
         line += ["--read-only"] if wish.read_only else []
         line += ["--tty"] if wish.terminal else []
@@ -147,3 +149,8 @@ class Ctr(Engine):
         state = self.machine.path(f"/run/containerd/runc/{NAME}")
         names = os.listdir(state) if os.path.isdir(state) else []
         return left + [f"state {name}" for name in names if not name.startswith("@")]
+
+
+def with_systemd(runtime: str, tree: str = "") -> Ctr:
+    """ctr run --runc-systemd-cgroup."""
+    return Ctr(runtime, tree, systemd=True)

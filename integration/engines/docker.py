@@ -16,7 +16,7 @@ from typing import Any
 from integration.engines import newer
 from integration.engines.engine import DEFAULT, Engine, Wish, finish
 from integration.engines.image import compile_box, rootfs
-from integration.engines.machine import BASE, NAME, Ended, Machine, cgroups
+from integration.engines.machine import BASE, NAME, SLICE, Ended, Machine, cgroups
 
 TOOLS = ("dockerd", "docker", "containerd", "containerd-shim-runc-v2", "busybox", "cc")
 # Beside Debian's daemon Debian's client, whatever comes first on PATH.
@@ -25,6 +25,14 @@ SOCKET = f"unix://{BASE}/docker.sock"
 IMAGE = "box"
 UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 OWN = "under-test"
+CONTAINERD = f"""
+version = 2
+root = "{BASE}/containerd"
+state = "{BASE}/containerd-state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "{BASE}/containerd.sock"
+"""
 
 
 class DockerClient(Engine):
@@ -132,7 +140,8 @@ class DockerClient(Engine):
 class Docker(DockerClient):
     """dockerd with `runtime` under the name OWN, and as its default.
 
-    remap: with userns-remap; first_on_path: a directory where its programs are looked for first.
+    remap: with userns-remap; first_on_path: a directory where its programs are looked for first; systemd: as the driver
+    of cgroups.
     """
 
     name = "docker"
@@ -144,6 +153,7 @@ class Docker(DockerClient):
         remap: bool = False,
         settings: Mapping[str, Any] | None = None,
         first_on_path: str = "",
+        systemd: bool = False,
     ) -> None:
         self.runtime, self._newer = runtime, bool(tree)
         self._client = f"{tree}/usr/bin/docker" if tree else CLIENT
@@ -153,8 +163,8 @@ class Docker(DockerClient):
             "exec-root": f"{BASE}/exec",
             "pidfile": f"{BASE}/docker.pid",
             "hosts": [SOCKET],
-            "cgroup-parent": f"/{NAME}",
-            "exec-opts": ["native.cgroupdriver=cgroupfs"],
+            "cgroup-parent": SLICE if systemd else f"/{NAME}",
+            "exec-opts": [f"native.cgroupdriver={'systemd' if systemd else 'cgroupfs'}"],
             "iptables": False,
             "ip6tables": False,
             "runtimes": {OWN: {"path": runtime}},
@@ -172,11 +182,14 @@ class Docker(DockerClient):
                 "/etc/subgid": "mapped:1000000:65536\n",
             }
         files[f"{BASE}/daemon.json"] = json.dumps(written)
-        self.machine = Machine(
-            ["dockerd", "--config-file", f"{BASE}/daemon.json"],
-            files,
-            {"DOCKER_CONFIG": f"{BASE}/client", "PATH": f"{first_on_path}:{newer.path(tree)}".strip(":")},
-        )
+        daemon = ["dockerd", "--config-file", f"{BASE}/daemon.json"]
+        if systemd:
+            # dockerd waits 15 s for a containerd that it starts itself, which may be too little under emulation.
+            files[f"{BASE}/containerd.toml"] = CONTAINERD
+            beside = f"containerd --config {BASE}/containerd.toml &"
+            daemon = ["sh", "-c", f"{beside} exec {' '.join(daemon)} --containerd {BASE}/containerd.sock"]
+        path = f"{first_on_path}:{newer.path(tree)}".strip(":")
+        self.machine = Machine(daemon, files, {"DOCKER_CONFIG": f"{BASE}/client", "PATH": path}, systemd)
         try:
             self.machine.wait_for(lambda: self("version").status == 0, "dockerd answers")
             self.import_image()
@@ -194,8 +207,11 @@ class Docker(DockerClient):
         return super().run(*args, wish=wish)
 
     def leftovers(self) -> list[str]:
-        left = [f"container {name}" for name in self.containers()]
-        left += [f"process {line}" for line in self.machine.processes().values() if "containerd-shim" in line]
+        return [*(f"container {name}" for name in self.containers()), *self.traces()]
+
+    def traces(self) -> list[str]:
+        """What the daemon has forgotten and should not have."""
+        left = [f"process {line}" for line in self.machine.processes().values() if "containerd-shim" in line]
         left += [f"cgroup {path}" for path in cgroups() if os.path.basename(path) != NAME]
         state = self.machine.path(f"{BASE}/exec/runtime-runc/moby")
         for name in os.listdir(state) if os.path.isdir(state) else []:

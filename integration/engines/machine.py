@@ -4,10 +4,14 @@ Engines use fixed places below /run whatever they are told, so each gets a mount
 empty tmpfs on /run. The first process of the pid namespace is this file, run as a program: it reaps orphans, and when
 it is killed the kernel ends everything below it. Only cgroups are the host's: an engine is told a parent whose name has
 NAME in it, and what is below that is removed at the end.
+
+With systemd the pid namespace is the host's too, since pids are what systemd is told; orphans still come to the first
+process, and all below it are killed at the end. Of the host's /run it keeps what systemd and its buses have there.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import pty
@@ -19,9 +23,14 @@ import time
 from collections.abc import Callable, Sequence
 
 NAME = f"pyocirun-test-{os.getpid()}"
+SLICE = f"{NAME}.slice"
 BASE = "/run/engine"
-TIMEOUT = 60
+# More than 1 where everything takes longer, as under emulation.
+PATIENCE = float(os.environ.get("PYOCIRUN_PATIENCE", "1"))
+TIMEOUT = round(60 * PATIENCE)
 CGROUPS = "/sys/fs/cgroup"
+OF_SYSTEMD = ("systemd", "dbus", "user")
+PR_SET_CHILD_SUBREAPER = 36
 NEEDED = ("unshare", "nsenter", "mount", "ip", "setpriv", "setsid")
 
 
@@ -44,7 +53,7 @@ class Machine:
     """The namespaces, and a daemon in them if one is given.
 
     files: path and content of what is laid over the host's files (as /etc/subuid) or made below /run; `daemon`: its
-    command line; environment: added to that of the daemon and of every command.
+    command line; environment: added to that of the daemon and of every command; systemd: with the host's in reach.
     """
 
     def __init__(
@@ -52,28 +61,22 @@ class Machine:
         daemon: Sequence[str] = (),
         files: dict[str, str] | None = None,
         environment: dict[str, str] | None = None,
+        systemd: bool = False,
     ) -> None:
+        self.systemd = systemd
         self.scratch = tempfile.mkdtemp(prefix="pyocirun-engine-")
         os.chmod(self.scratch, 0o755)
         self.environment = environment or {}
         order = json.dumps({"daemon": list(daemon), "files": files or {}, "environment": self.environment})
+        own = ["--mount", "--net", "--propagation", "private"]
+        own += [] if systemd else ["--pid", "--fork", "--kill-child", "--mount-proc"]
         self._log = open(os.path.join(self.scratch, "log"), "w+")  # noqa: SIM115 - closed by stop
         self._outer = subprocess.Popen(
-            [
-                "unshare",
-                "--mount",
-                "--pid",
-                "--net",
-                "--fork",
-                "--kill-child",
-                "--mount-proc",
-                "--propagation",
-                "private",
-            ]
-            + [sys.executable, os.path.abspath(__file__), order],
+            ["unshare", *own, sys.executable, os.path.abspath(__file__), order, *(["systemd"] if systemd else [])],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
+            cwd=self.scratch,  # where what runs in it drops its files
         )
         try:
             eventually(lambda: self._ready() or self._dead(), "the machine is there")
@@ -144,7 +147,8 @@ class Machine:
 
     def entered(self, argv: Sequence[str], user: int = 0) -> list[str]:
         """The command line that runs argv in the namespaces."""
-        enter = ["nsenter", "--target", str(self.pid), "--mount", "--pid", "--net"]
+        enter = ["nsenter", "--target", str(self.pid), "--mount", "--net"]
+        enter += [] if self.systemd else ["--pid"]
         if user:
             enter += ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--"]
         return [*enter, *argv]
@@ -175,15 +179,13 @@ class Machine:
 
     def processes(self) -> dict[int, str]:
         """Command lines by pid of the host; a zombie has an empty one. The first process is not among them."""
+        if self.systemd:
+            return {pid: _command_line(pid) for pid in descendants(self.pid)}
         own = os.readlink(f"/proc/{self.pid}/ns/pid")
         found = {}
         for name in os.listdir("/proc"):
             if name.isdigit() and int(name) != self.pid and _pid_namespaces(int(name)).intersection({own}):
-                try:
-                    with open(f"/proc/{name}/cmdline") as file:
-                        found[int(name)] = file.read().replace("\0", " ").strip()
-                except OSError:
-                    continue
+                found[int(name)] = _command_line(int(name))
         return found
 
     def log(self) -> str:
@@ -194,7 +196,10 @@ class Machine:
 
     def stop(self) -> None:
         """Kill the first process, and with it everything in there; remove cgroups and scratch."""
-        if first := self._first_process():
+        if self.systemd:
+            eventually(self._killed, "all of it has ended")
+            subprocess.run(["systemctl", "stop", SLICE], check=True)
+        elif first := self._first_process():
             os.kill(first, 9)
         self._outer.kill()
         self._outer.wait()
@@ -208,6 +213,8 @@ class Machine:
     def _first_process(self) -> int:
         """Pid, as seen here, of the first process of the pid namespace; 0 while there is none."""
         pid = self._outer.pid
+        if self.systemd:
+            return pid
         try:
             with open(f"/proc/{pid}/task/{pid}/children") as file:
                 return int((file.read().split() or ["0"])[0])
@@ -223,14 +230,24 @@ class Machine:
             return False
         raise AssertionError(f"it ended: {self.log()}")
 
+    def _killed(self) -> bool:
+        """Whether nothing is left below the first process; whatever is there is killed, the daemon first."""
+        left = descendants(self._outer.pid)
+        for pid in left:
+            try:
+                os.kill(pid, 9)
+            except ProcessLookupError:
+                continue
+        return not left
+
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
         """Wait until the condition holds; AssertionError with the daemon's last words if it ends before."""
         eventually(lambda: condition() or self._dead(), what)
 
 
-def eventually(condition: Callable[[], bool], what: str, seconds: float = TIMEOUT) -> None:
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
     """Wait until the condition holds; AssertionError if it does not in that time."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * PATIENCE
     while not condition():
         assert time.monotonic() < end, f"it took too long until {what}"
         time.sleep(0.05)
@@ -262,8 +279,29 @@ def _parent_namespace(descriptor: int) -> int:
     return fcntl.ioctl(descriptor, 0xB702)
 
 
+def descendants(pid: int) -> list[int]:
+    """The processes below one, parents before children."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                found += [int(child) for child in file.read().split()]
+    except FileNotFoundError:
+        pass
+    return found + [each for child in found for each in descendants(child)]
+
+
+def _command_line(pid: int) -> str:
+    """ "" for a zombie, and for what has ended."""
+    try:
+        with open(f"/proc/{pid}/cmdline") as file:
+            return file.read().replace("\0", " ").strip()
+    except OSError:
+        return ""
+
+
 def cgroups() -> list[str]:
-    """Directories in all hierarchies below one with NAME as its name.
+    """Directories in all hierarchies below one with NAME as its name, and those below SLICE.
 
     Also where no hierarchy is mounted: podman makes directories there too.
     """
@@ -271,6 +309,8 @@ def cgroups() -> list[str]:
     for hierarchy in [CGROUPS, *(entry.path for entry in os.scandir(CGROUPS) if entry.is_dir(follow_symlinks=False))]:
         for directory, _, _ in os.walk(os.path.join(hierarchy, NAME)):
             found.append(directory)
+        slice = os.path.join(hierarchy, "pyocirun.slice/pyocirun-test.slice", SLICE)
+        found += [directory for directory, _, _ in os.walk(slice) if directory != slice]
     return found
 
 
@@ -290,11 +330,20 @@ def removed(cgroup: str) -> bool:
 # ---- the first process of the pid namespace ----
 
 
-def first_process(order: str) -> int:
+def first_process(order: str, systemd: bool) -> int:
     """Prepare the mount and network namespaces, start the daemon if there is one, and reap until it ends."""
     wanted = json.loads(order)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"], check=True)
+    run = tempfile.mkdtemp(prefix="pyocirun-run-")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", run], check=True)
+    for name in OF_SYSTEMD if systemd else ():
+        if os.path.isdir(f"/run/{name}"):
+            os.mkdir(f"{run}/{name}")
+            subprocess.run(["mount", "--rbind", f"/run/{name}", f"{run}/{name}"], check=True)
+    subprocess.run(["mount", "--no-mtab", "--move", run, "/run"], check=True)
+    os.rmdir(run)
     os.makedirs(BASE)
+    if systemd:
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number, (path, content) in enumerate(wanted["files"].items()):
         below_run = path.startswith("/run/")
         place = path if below_run else f"{BASE}/over-{number}"
@@ -327,4 +376,4 @@ def _reap(daemon: subprocess.Popen[bytes] | None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(first_process(sys.argv[1]))
+    sys.exit(first_process(sys.argv[1], "systemd" in sys.argv[2:]))

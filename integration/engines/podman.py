@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 
 from integration.engines import newer
 from integration.engines.docker import IMAGE, DockerClient, bytes_of, with_line
 from integration.engines.engine import Wish
 from integration.engines.image import compile_box, rootfs
-from integration.engines.machine import BASE, NAME, Ended, Machine, cgroups
+from integration.engines.machine import BASE, NAME, SLICE, Ended, Machine, cgroups
 
 TOOLS = ("podman", "conmon", "busybox", "cc", "newuidmap", "newgidmap")
-NO_CGROUPS = "cgroup v1 is not for users"
-USER = 64322
+NO_CGROUPS = "users have no cgroups but those of cgroup v2 that systemd gives them"
+USER = next((entry.pw_uid for entry in pwd.getpwall() if entry.pw_name == "tester"), 64322)
 HOME = f"/run/user/{USER}"
 OWN = "under-test"
 
@@ -24,7 +25,7 @@ CONFIGURATION = """
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 log_driver = "k8s-file"
 [engine]
-cgroup_manager = "cgroupfs"
+cgroup_manager = "{manager}"
 events_logger = "file"
 runtime = "{name}"
 runtime_supports_json = ["{name}"]
@@ -52,19 +53,27 @@ runroot = "{base}/storage-run"
 
 
 class Podman(DockerClient):
-    """podman for root; with `user`, for that one."""
+    """podman for root; with `user`, for that one.
+
+    systemd: as the manager of cgroups, through the user's own bus for a user.  service: where to listen, if anywhere.
+    """
 
     name = "podman"
 
-    def __init__(self, runtime: str, tree: str = "", user: int = 0) -> None:
-        self.runtime, self.user = runtime, user
-        if user:
+    def __init__(self, runtime: str, tree: str = "", user: int = 0, systemd: bool = False, service: str = "") -> None:
+        self.runtime, self.user, self.systemd = runtime, user, systemd
+        if user and not (systemd and os.path.exists("/sys/fs/cgroup/cgroup.controllers")):
             self.lacks = dict.fromkeys(("limits", "pause", "processes", "update"), NO_CGROUPS)
+        if user:
             self.root_outside = user
+        if user and systemd:
+            subprocess.run(["systemctl", "start", f"user@{user}.service"], check=True)
         account = f"tester:x:{USER}:{USER}::{HOME}:/bin/sh\n"
         programs = PROGRAMS.format(tree=tree) if tree else ""
         files = {
-            f"{BASE}/containers.conf": CONFIGURATION.format(name=OWN, path=runtime, programs=programs),
+            f"{BASE}/containers.conf": CONFIGURATION.format(
+                name=OWN, path=runtime, programs=programs, manager="systemd" if systemd else "cgroupfs"
+            ),
             f"{BASE}/storage.conf": STORAGE.format(base=HOME if user else BASE),
             "/etc/passwd": with_line("/etc/passwd", account),
             "/etc/group": with_line("/etc/group", f"tester:x:{USER}:\n"),
@@ -77,15 +86,20 @@ class Podman(DockerClient):
             "HOME": HOME if user else BASE,
             "TMPDIR": HOME,
         }
-        environment |= {"XDG_RUNTIME_DIR": HOME} if user else {}
+        environment |= {"XDG_RUNTIME_DIR": HOME, "USER": "tester"} if user else {}
         environment |= {"PODMAN_IGNORE_CGROUPSV1_WARNING": "1"} | newer.environment(tree)
-        self.machine = Machine([], files, environment)
+        environment |= {"DBUS_SESSION_BUS_ADDRESS": f"unix:path={HOME}/bus"} if user and systemd else {}
+        self.machine = Machine(self._service(service) if service else [], files, environment, systemd)
         try:
             self.machine("install", "--directory", "--owner", str(user), "--group", str(user), HOME).ok()
             self.import_image()
         except BaseException:
             self.close()
             raise
+
+    def _service(self, socket: str) -> list[str]:
+        line = ["podman", "system", "service", "--time", "0", f"unix://{socket}"]
+        return ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", "--", *line]
 
     def command(self) -> list[str]:
         return ["podman"]
@@ -106,7 +120,7 @@ class Podman(DockerClient):
 
     def options(self, wish: Wish) -> list[str]:
         options = super().options(wish)
-        options += [] if self.user else ["--cgroup-parent", f"/{NAME}"]
+        options += [] if self.user else ["--cgroup-parent", SLICE if self.systemd else f"/{NAME}"]
         maps = ["--uidmap", "0:1000000:65536", "--gidmap", "0:1000000:65536"]
         return options + (maps if wish.user_namespace and not self.user else [])
 
@@ -121,10 +135,14 @@ class Podman(DockerClient):
         return self("rm", "--force", "--time", "0", container)
 
     def leftovers(self) -> list[str]:
-        left = [f"container {name}" for name in self.containers()]
-        left += [f"process {line}" for line in self.machine.processes().values() if "conmon" in line.partition(" ")[0]]
-        # It leaves the empty cgroups of pods in the hierarchies that it does not use.
-        left += [f"cgroup {path}" for path in cgroups() if "libpod-" in path]
+        return [*(f"container {name}" for name in self.containers()), *self.traces()]
+
+    def traces(self) -> list[str]:
+        """What podman has forgotten and should not have."""
+        left = [f"process {line}" for line in self.machine.processes().values() if "conmon" in line.partition(" ")[0]]
+        # It leaves the empty cgroups of pods in the hierarchies that it does not use, and its monitors' to systemd.
+        ours = [path for path in cgroups() if "libpod-" in path and "libpod-conmon-" not in path]
+        left += [f"cgroup {path}" for path in ours]
         for state in ("/run/runc", "/run/pyocirun", f"{HOME}/runc", f"{HOME}/pyocirun"):
             path = self.machine.path(state)
             names = os.listdir(path) if os.path.isdir(path) else []
