@@ -338,24 +338,30 @@ def life(bench: Bench, runtime: Runtime) -> list[float]:
 
 
 def measure_limits(bench: Bench) -> Table:
-    """What limits cost: the same container with none, and with memory, processes and processor time limited."""
-    bundles = {"": bench.bundle, " with limits": os.path.join(bench.scratch, "with-limits")}
+    """What limits cost: the same container with none, and with memory, processes and processor time limited.
+
+    And once more by systemd, where that runs.
+    """
+    limited = os.path.join(bench.scratch, "with-limits")
+    ways: dict[str, tuple[str, list[str]]] = {"": (bench.bundle, []), " with limits": (limited, [])}
+    if os.path.isdir("/run/systemd/system"):
+        ways[" with limits, by systemd"] = (limited, ["--systemd-cgroup"])
     config = default_config(bench.rootfs, "/bin/true")
     limits = {"memory": {"limit": 64 << 20}, "pids": {"limit": 64}, "cpu": {"shares": 512, "cpus": "0"}}
     config["linux"]["resources"] |= limits
-    os.makedirs(bundles[" with limits"], exist_ok=True)
-    write_config(bundles[" with limits"], config)
+    os.makedirs(limited, exist_ok=True)
+    write_config(limited, config)
 
-    def both(runtime: Runtime, bundle: str) -> list[float]:
+    def both(runtime: Runtime, bundle: str, options: list[str]) -> list[float]:
         container = bench.new_id()
         with forced_away(bench, runtime, container):
-            seconds = bench.call(runtime.command("create", "--bundle", bundle, container))
+            seconds = bench.call(runtime.command(*options, "create", "--bundle", bundle, container))
             return [1e3 * (seconds + bench.call(runtime.command("delete", "--force", container)))]
 
     subjects = {
-        f"{runtime.name}{words}": call_with(both, runtime, bundle)
+        f"{runtime.name}{words}": call_with(both, runtime, bundle, options)
         for runtime in bench.runtimes
-        for words, bundle in bundles.items()
+        for words, (bundle, options) in ways.items()
     }
     return Table("limits", "create + delete --force", "ms", "runc", in_turn(bench.runs, subjects))
 
