@@ -36,6 +36,7 @@ def _annotations() -> dict[str, str]:
         "org.opencontainers.runc.commit": commit(),
         "org.opencontainers.runc.checkpoint.enabled": "true",
         "io.github.seccomp.libseccomp.version": libseccomp(),
+        "org.pyocirun.landlock.enabled": "true" if plan.restricts() else "",
     }
     return {name: value for name, value in found.items() if value}
 

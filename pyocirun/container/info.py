@@ -31,7 +31,7 @@ def info(factory: Factory) -> dict[str, dict[str, Any]]:
     host = probe()
     return {
         "runtime": _runtime(factory),
-        "machine": _machine(),
+        "machine": _machine(host),
         "cgroups": _cgroups(host),
         "namespaces": _namespaces(),
         "caller": _caller(host),
@@ -70,7 +70,7 @@ def _start() -> str:
     return f"by {sys.executable}: {why}"
 
 
-def _machine() -> dict[str, Any]:
+def _machine(host: Host) -> dict[str, Any]:
     uname = os.uname()
     found = {
         "kernel": uname.release,
@@ -78,6 +78,7 @@ def _machine() -> dict[str, Any]:
         "processors": os.cpu_count() or 0,
         "distribution": _distribution(),
         "security modules": _read("/sys/kernel/security/lsm").replace(",", " "),
+        "landlock": f"version {host.landlock}" if host.landlock else "",
         "seccomp actions": _read("/proc/sys/kernel/seccomp/actions_avail"),
         "init": _read("/proc/1/comm"),
     }

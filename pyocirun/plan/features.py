@@ -12,6 +12,7 @@ from pyocirun.linux import capabilities, mounts, namespaces, sched
 from pyocirun.linux.host import Hierarchy, Host
 from pyocirun.linux.landlock import NEWEST
 from pyocirun.plan.build import build
+from pyocirun.plan.ops import LANDLOCK
 from pyocirun.plan.request import Request
 from pyocirun.spec import hooks, seccomp
 from pyocirun.spec.config import parse_config
@@ -59,6 +60,11 @@ def features(
         "annotations": annotations,
         "potentiallyUnsafeConfigAnnotations": list(UNSAFE_ANNOTATIONS),
     }
+
+
+def restricts() -> bool:
+    """Whether a Landlock ruleset is obeyed where the kernel has Landlock."""
+    return _planned({"annotations": {LANDLOCK: '{"scoped": ["signal"]}'}}, {}, ["mount"])
 
 
 def _mount_options() -> list[str]:

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from pyocirun import Factory
+from pyocirun import Factory, native
 from pyocirun.container.info import info
 
 
@@ -14,6 +14,7 @@ def test_it_tells_of_the_machine_and_is_ready_for_json(tmp_path: Path) -> None:
     found = info(Factory(str(tmp_path)))
 
     assert found["machine"]["kernel"] == os.uname().release
+    assert found["machine"].get("landlock", "version 0") == f"version {native.landlock_abi()}"
     assert found["caller"]["uid"] == os.geteuid()
     assert found["runtime"]["containers"] == 0
     assert "pid" in found["namespaces"]

@@ -45,6 +45,11 @@ def test_namespaces_and_capabilities_are_those_of_the_tables(document: dict[str,
     assert "CAP_CHECKPOINT_RESTORE" in document["linux"]["capabilities"]
 
 
+def test_rulesets_of_landlock_are_claimed_and_said_to_change_what_is_done(document: dict[str, Any]) -> None:
+    assert document["annotations"]["org.pyocirun.landlock.enabled"] == "true"
+    assert "org.pyocirun." in document["potentiallyUnsafeConfigAnnotations"]
+
+
 def test_cgroup_v1_is_there(document: dict[str, Any]) -> None:
     assert document["linux"]["cgroup"]["v1"] is True
 
