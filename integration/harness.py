@@ -108,6 +108,12 @@ def _is_cgroup2() -> bool:
     return os.path.exists("/sys/fs/cgroup/cgroup.controllers")
 
 
+def _may_make_big_pipes() -> bool:
+    """CAP_SYS_RESOURCE, without which criu cannot keep a process's memory in pipes."""
+    status = Path("/proc/self/status").read_text().split()
+    return bool(int(status[status.index("CapEff:") + 1], 16) & 1 << 24)
+
+
 def _has_working_criu() -> bool:
     """3.17, of Debian 12, knows nothing of the vdso of Linux 6."""
     if not shutil.which("criu"):
@@ -138,10 +144,13 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "cri-o": _named("CRIO"),
     "buildkitd": _named("BUILDKITD"),
     "criu": _has_working_criu,
+    "lazypages": lambda: (
+        _has_working_criu() and _run("criu", "check", "--feature", "uffd-noncoop") == 0 and _may_make_big_pipes()
+    ),
     "memtrack": lambda: _has_working_criu() and _run("criu", "check", "--feature", "mem_dirty_track") == 0,
 }
 
-NATURE = ("cgroup1", "cgroup2", "systemd", "criu", "memtrack", "cri-o", "buildkitd")
+NATURE = ("cgroup1", "cgroup2", "systemd", "criu", "lazypages", "memtrack", "cri-o", "buildkitd")
 """Needs that no installation can meet. `make test` runs what they are about on another machine, the virtual one, but
 for those that Debian lacks: CRIO and BUILDKITD name the programs of one who has built them."""
 

@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -652,6 +653,16 @@ static int mode_sleep(char **argv)
 	return 0;
 }
 
+/* lock FILE SECONDS: holds the lock of a file, which it makes. */
+static int mode_lock(char **argv)
+{
+	int fd = open(argv[1], O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+
+	if (fd < 0 || flock(fd, LOCK_EX))
+		return outcome(1);
+	return mode_sleep(argv + 1);
+}
+
 static int mode_kill_self(char **argv)
 {
 	pid_t child = getpid() == 1 ? fork() : 0;
@@ -1010,6 +1021,7 @@ static const struct {
 	{ "trap", 0, mode_trap, "" },
 	{ "spin", 0, mode_spin, "" },
 	{ "fork", 1, mode_fork, "N [stay]" },
+	{ "lock", 2, mode_lock, "FILE SECONDS" },
 	{ "notify", 2, mode_notify, "TEXT SECONDS" },
 	{ "alloc", 1, mode_alloc, "MEBIBYTES" },
 	{ "cat", 1, mode_cat, "FILE..." },

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
+import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from integration.harness import Bundle, Result, Runtime, cgroup_of, eventually, only, requires, wait_for_orphan
+from integration.harness import Bundle, Result, Runtime, cgroup_of, eventually, helper, only, requires, wait_for_orphan
 from integration.terminal import Receiver
 
 pytestmark = [requires("root", "busybox")]
 
 COUNT = "i=0; while [ ! -e /data/stop ]; do i=$((i+1)); echo $i >/data/n; sleep 0.1; done; exit 7"
+
+CONNECTED = (
+    "(while :; do echo tick; sleep 0.1; done) | busybox nc -l -p 7000 & sleep 0.5; "
+    "sleep 10000 | busybox nc 127.0.0.1 7000 | while read tick; do i=$((i+1)); echo $i >/data/n; done"
+)
 
 
 class Box:
@@ -154,6 +163,7 @@ def test_what_the_container_mounts_on_a_bind_is_its_own_again(box: Box, runtime:
     assert runtime.exec(box.id, "/bin/cat", "/data/tmp/file").ok().stdout == "kept\n"
 
 
+@pytest.mark.vm
 @requires("criu", "memtrack")
 def test_a_dump_builds_on_the_pre_dump_before(box: Box, runtime: Runtime) -> None:
     box.run()
@@ -205,6 +215,133 @@ def test_limits_and_cgroups_are_as_before(box: Box, runtime: Runtime) -> None:
 
     assert cgroup_of(runtime.pid(box.id), "pids") == before
     assert (before / "pids.max").read_text() == "77\n"
+
+
+@requires("criu")
+def test_a_connection_goes_on(box: Box) -> None:
+    network = helper("unshare", "--net", "sh", "-c", "ip link set lo up; exec sleep 600")
+    eventually(lambda: Path(f"/proc/{network.pid}/comm").read_text() == "sleep\n", "there is a network")
+    box.bundle.with_namespace("network", f"/proc/{network.pid}/ns/net")
+    box.bundle.shell(CONNECTED)
+    box.run()
+    box.checkpoint().fails("criu failed: type")
+    before = box.count
+    eventually(lambda: box.count > before, "it goes on")
+
+    box.checkpoint("--tcp-established").ok()
+
+    box.restored("--tcp-established")
+    network.kill()
+    network.wait()
+
+
+@requires("criu")
+def test_a_lock_of_a_file_is_held_again(box: Box, runtime: Runtime) -> None:
+    box.bundle.args("/bin/sh", "-c", "exec </dev/null >/dev/null 2>&1; exec /bin/probe lock /data/lock 600").save()
+    runtime.run(box.bundle, "--detach", id=box.id).ok()
+    eventually(lambda: is_locked(box.data / "lock"), "it holds the lock")
+    box.checkpoint().fails("criu failed: type")
+
+    box.checkpoint("--file-locks").ok()
+
+    assert not is_locked(box.data / "lock")
+    box.restore("--detach", "--file-locks").ok()
+    assert is_locked(box.data / "lock")
+
+
+@requires("criu")
+def test_a_socket_of_the_host_is_connected_again(box: Box, runtime: Runtime) -> None:
+    box.bundle.without_namespace("network")
+    box.bundle.bind(box.data, str(box.data))
+    box.bundle.process["args"][2] = "exec </dev/null >/dev/null 2>&1; while :; do echo tick >&3; sleep 0.1; done"
+    box.bundle.save()
+    address = str(box.data / "s")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as outside:
+        outside.bind(address)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as inside:
+            inside.connect(address)
+            argv = [*runtime.command, "--root", str(runtime.root), "run", "--detach", "--preserve-fds", "1"]
+            third = {"pass_fds": (3,), "preexec_fn": lambda: os.dup2(inside.fileno(), 3)}
+            assert spawn([*argv, "--bundle", str(box.bundle.path), box.id], -3, -3, **third) == 0
+        assert outside.recv(10) == b"tick\n"
+        box.checkpoint().fails("criu failed: type")
+
+        box.checkpoint("--ext-unix-sk").ok()
+
+        empty(outside)
+        box.restore("--detach", "--ext-unix-sk").ok()
+        outside.settimeout(30)
+        assert outside.recv(10) == b"tick\n"
+
+
+@requires("criu")
+def test_memory_goes_to_a_page_server(box: Box) -> None:
+    box.run()
+    elsewhere = box.bundle.path / "elsewhere"
+    elsewhere.mkdir()
+    port = free_port()
+    server = subprocess.Popen(
+        ["criu", "page-server", "--images-dir", str(elsewhere), "--address", "127.0.0.1", "--port", str(port)],
+        stdin=subprocess.DEVNULL,
+    )
+    eventually(lambda: is_listening(port), "the page server listens")
+
+    box.checkpoint("--page-server", f"127.0.0.1:{port}").ok()
+
+    assert server.wait(30) == 0
+    assert list(elsewhere.glob("pages-*.img"))
+    assert not list(box.images.glob("pages-*.img"))
+    for file in elsewhere.glob("*.img"):
+        shutil.copy(file, box.images)
+    box.restored()
+
+
+@requires("criu")
+def test_the_status_descriptor_tells_when_memory_can_be_fetched(box: Box, runtime: Runtime) -> None:
+    box.run()
+    port = free_port()
+
+    leaving, reading = leave(box, runtime, port)
+
+    assert os.read(reading, 2) == b"\0"
+    os.close(reading)
+    eventually(lambda: is_listening(port), "memory can be fetched")
+    socket.create_connection(("127.0.0.1", port)).close()  # it wants nothing more
+    assert leaving.wait(60) == 0
+    runtime("state", box.id).fails("does not exist")
+
+
+@pytest.mark.vm
+@requires("criu", "lazypages")
+def test_memory_follows_when_it_is_needed(box: Box, runtime: Runtime) -> None:
+    box.run()
+    port = free_port()
+    leaving, reading = leave(box, runtime, port)
+    assert os.read(reading, 2) == b"\0"
+    os.close(reading)
+    words = ["criu", "lazy-pages", "--page-server", "--address", "127.0.0.1", "--port", str(port)]
+    fetching = subprocess.Popen([*words, "--images-dir", str(box.images)], stdin=subprocess.DEVNULL)
+    eventually(lambda: (box.images / "lazy-pages.socket").exists(), "somebody fetches memory")
+    before = box.count
+    left, box.id = box.id, runtime.new_id()
+    box.bundle.linux["cgroupsPath"] = f"/{box.id}"
+
+    box.restore("--detach", "--lazy-pages", "--work-path", str(box.images), "--manage-cgroups-mode", "ignore").ok()
+
+    assert (leaving.wait(60), fetching.wait(60)) == (0, 0)
+    eventually(lambda: box.count > before + 2, "it counts on")
+    runtime("state", left).fails("does not exist")
+
+
+@requires("criu")
+def test_an_empty_network_namespace_is_made_anew(box: Box, runtime: Runtime) -> None:
+    box.run()
+    box.checkpoint("--empty-ns", "network").ok()
+
+    box.restored("--empty-ns", "network", "--shell-job")
+
+    lines = Path(f"/proc/{runtime.pid(box.id)}/net/dev").read_text().splitlines()[2:]
+    assert [line.split(":")[0].strip() for line in lines] == ["lo"]
 
 
 @requires("criu")
@@ -532,14 +669,56 @@ def test_help_is_there_for_those_who_probe(runtime: Runtime) -> None:
     assert runtime("restore", "--help").status == 0
 
 
+def leave(box: Box, runtime: Runtime, port: int) -> tuple[subprocess.Popen[bytes], int]:
+    """A checkpoint whose memory is left behind, to be fetched from this port; and the end of a pipe that tells when."""
+    reading, writing = os.pipe()
+    words = ["checkpoint", "--lazy-pages", "--page-server", f"127.0.0.1:{port}", "--status-fd", str(writing)]
+    words += ["--manage-cgroups-mode", "ignore", "--image-path", str(box.images), box.id]
+    null = subprocess.DEVNULL
+    argv = [*runtime.command, "--root", str(runtime.root), *words]
+    leaving = subprocess.Popen(argv, stdin=null, stdout=null, stderr=null, pass_fds=(writing,))
+    os.close(writing)
+    return leaving, reading
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def is_listening(port: int) -> bool:
+    """By /proc, as a page server takes the first connection for its client."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(line[3] == "0A" and line[1].endswith(f":{port:04X}") for line in lines)
+
+
+def is_locked(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def empty(receiver: socket.socket) -> None:
+    """Read all that has come."""
+    receiver.setblocking(False)
+    try:
+        while True:
+            receiver.recv(100)
+    except BlockingIOError:
+        receiver.setblocking(True)
+
+
 def mounted(pid: int) -> dict[str, bool]:
     """What is mounted where in a container, and whether read-only."""
     lines = [line.split(" ") for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
     return {line[4]: "ro" in line[5].split(",") for line in lines}
 
 
-def spawn(command: list[str], stdin: int, output: int) -> int:
+def spawn(command: list[str], stdin: int, output: int, **more: Any) -> int:
     """Exit status of a command whose output goes there."""
-    import subprocess
-
-    return subprocess.run(command, stdin=stdin, stdout=output, stderr=stdin, timeout=60, check=False).returncode
+    return subprocess.run(command, stdin=stdin, stdout=output, stderr=stdin, timeout=60, check=False, **more).returncode
