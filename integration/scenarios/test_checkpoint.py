@@ -163,7 +163,6 @@ def test_what_the_container_mounts_on_a_bind_is_its_own_again(box: Box, runtime:
     assert runtime.exec(box.id, "/bin/cat", "/data/tmp/file").ok().stdout == "kept\n"
 
 
-@pytest.mark.vm
 @requires("criu", "memtrack")
 def test_a_dump_builds_on_the_pre_dump_before(box: Box, runtime: Runtime) -> None:
     box.run()
@@ -311,7 +310,6 @@ def test_the_status_descriptor_tells_when_memory_can_be_fetched(box: Box, runtim
     runtime("state", box.id).fails("does not exist")
 
 
-@pytest.mark.vm
 @requires("criu", "lazypages")
 def test_memory_follows_when_it_is_needed(box: Box, runtime: Runtime) -> None:
     box.run()

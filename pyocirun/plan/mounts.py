@@ -9,6 +9,7 @@ from pyocirun.linux.mounts import (
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_NOSYMFOLLOW,
     MOUNT_ATTR_RDONLY,
     MS_BIND,
     MS_NODIRATIME,
@@ -305,11 +306,13 @@ def _bind_attributes(options: MountOptions, context: Context) -> tuple[int, int]
     """attr_set, attr_clr. As runc and crun have it: with any option, what is not named is taken away.
 
     So a remount by mount(2) does, and keeps the access time unless an option is about it. Without an option all stays
-    as the source has it, and in a user namespace, which may take nothing away, so does what no option names.
+    as the source has it. In a user namespace so does what no option names, but nosymfollow: the rest is locked there.
     """
     set, clear = _attributes(options)
-    if context.in_userns or not (options.flags | options.cleared) & ~(MS_BIND | MS_REC):
+    if not (options.flags | options.cleared) & ~(MS_BIND | MS_REC):
         return set, clear
+    if context.in_userns:
+        return set, (clear | MOUNT_ATTR_NOSYMFOLLOW) & (~set | MOUNT_ATTR__ATIME)
     clear |= attributes(PER_MOUNT & ~(ACCESS_TIME | MS_NODIRATIME))
     if options.flags & (ACCESS_TIME | MS_NODIRATIME):
         clear |= MOUNT_ATTR__ATIME | attributes(MS_NODIRATIME)
