@@ -379,7 +379,7 @@ class Runtime:
 
     def running(self, bundle: Bundle, *args: str) -> str:
         """The id of a new container that has been started; args: process.args, as for Bundle.args (default: sleep)."""
-        id = self.created(bundle.args(*(args or ("sleep", "60"))))
+        id = self.created(bundle.args(*(args or ("sleep", str(int(60 * PATIENCE))))))
         self.start(id).ok()
         return id
 
