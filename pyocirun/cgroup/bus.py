@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 JOB_SECONDS = 30.0
 _ANSWER_SECONDS = 25.0
-_CONNECT_SECONDS = 5.0
+"""What libdbus gives a reply; a bus on a busy machine takes seconds to let us in, too."""
 _PATIENCE_SECONDS = 1.0
 """How long a unit that was there before may take to be gone."""
 
@@ -218,7 +218,7 @@ def _socket(address: str) -> socket.socket:
     """
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        made.settimeout(_CONNECT_SECONDS)
+        made.settimeout(_ANSWER_SECONDS)
         made.connect(address)
         made.sendall(b"\0AUTH EXTERNAL\r\nDATA\r\n")
         answer = b""
