@@ -40,6 +40,7 @@ MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
 PR_SET_CHILD_SUBREAPER = 36
+CREATE_RULESET = 444
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _own_mounts: set[str] = set()
@@ -122,6 +123,11 @@ def _has_working_criu() -> bool:
     return version.startswith("Version: 4") and _run("criu", "check") == 0
 
 
+def _has_landlock() -> bool:
+    """With scopes, which came with Linux 6.12; a kernel may have it built in and off."""
+    return int(_libc.syscall(CREATE_RULESET, None, 0, 1)) >= 6
+
+
 def _run(*command: str) -> int:
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False).returncode
 
@@ -144,13 +150,14 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "cri-o": _named("CRIO"),
     "buildkitd": _named("BUILDKITD"),
     "criu": _has_working_criu,
+    "landlock": _has_landlock,
     "lazypages": lambda: (
         _has_working_criu() and _run("criu", "check", "--feature", "uffd-noncoop") == 0 and _may_make_big_pipes()
     ),
     "memtrack": lambda: _has_working_criu() and _run("criu", "check", "--feature", "mem_dirty_track") == 0,
 }
 
-NATURE = ("cgroup1", "cgroup2", "systemd", "criu", "lazypages", "memtrack", "cri-o", "buildkitd")
+NATURE = ("cgroup1", "cgroup2", "systemd", "criu", "landlock", "lazypages", "memtrack", "cri-o", "buildkitd")
 """Needs that no installation can meet. `make test` runs what they are about on another machine, the virtual one, but
 for those that Debian lacks: CRIO and BUILDKITD name the programs of one who has built them."""
 

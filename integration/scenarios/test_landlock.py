@@ -13,21 +13,9 @@ import pytest
 
 from integration.harness import Bundle, Runtime, eventually, only, requires, wait_for_orphan
 
-CREATE_RULESET = 444
 WRITING = ["write_file", "make_reg", "make_dir", "make_sym", "remove_file", "remove_dir", "truncate", "refer"]
 
-
-def _abi() -> int:
-    """Landlock's version here, 0 if it is off."""
-    import ctypes
-
-    return max(0, int(ctypes.CDLL(None).syscall(CREATE_RULESET, None, 0, 1)))
-
-
-pytestmark = [
-    only("pyocirun"),
-    pytest.mark.skipif(_abi() < 6, reason="this kernel has no Landlock with scopes, or it is off"),
-]
+pytestmark = [only("pyocirun"), requires("landlock")]
 
 
 def restrict(bundle: Bundle, **ruleset: Any) -> None:

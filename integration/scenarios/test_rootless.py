@@ -121,6 +121,21 @@ def test_a_life_from_create_to_delete(user: Runtime, small: Bundle) -> None:
     assert user.traces() == []
 
 
+@only("pyocirun")
+@requires("landlock")
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_a_landlock_ruleset_holds(user: Runtime, small: Bundle, no_new_privileges: bool) -> None:
+    small.process["noNewPrivileges"] = no_new_privileges
+    rule = {"paths": ["/dev"], "allowedAccess": ["write_file"]}
+    ruleset = {"handledAccessFS": ["write_file", "make_reg"], "pathBeneath": [rule]}
+    small.config["annotations"] = {"org.pyocirun.landlock": json.dumps(ruleset)}
+    small.mount("/tmp", "tmpfs")
+
+    said = [user.run(small.args("write", path, "x")).stdout.strip() for path in ("/tmp/file", "/dev/null")]
+
+    assert said == ["EACCES", "ok"]
+
+
 def test_root_of_the_container_is_the_user(user: Runtime, small: Bundle, place: Path) -> None:
     shared = place / "shared"
     shared.mkdir()
