@@ -140,7 +140,6 @@ def test_a_misspelt_right_is_an_error(runtime: Runtime, bundle: Bundle) -> None:
     assert runtime.traces() == []
 
 
-@requires("criu")
 def test_a_checkpoint_is_refused(runtime: Runtime, bundle: Bundle, place: Path) -> None:
     restrict(bundle, scoped=["signal"])
     id = runtime.running(bundle)
