@@ -51,7 +51,8 @@ def warn_rootless(session: Session) -> None:
     """criu wants all privileges of root."""
     from pyocirun.spawn.probe import probe
 
-    if session.factory().is_rootless(probe()):
+    rootless = session.factory().rootless
+    if not probe().privileged if rootless is None else rootless:
         session.warn("checkpoint and restore are untested with rootless containers")
 
 

@@ -144,7 +144,7 @@ class Container:
         poststart hook that fails stops and deletes the container.
         """
         notify = None
-        self.step("lock the container, and look at it")
+        self._step("lock the container, and look at it")
         with self._locked():
             self._refuse_start()
             if notify_socket and files.is_directory(f"{self._path}/{states.NOTIFY}"):
@@ -157,12 +157,12 @@ class Container:
                 if notify is not None:
                     notify.close()
                 raise
-        self.step("finish")
+        self._step("finish")
         if self._state.poststart or self._functions.get("poststart"):
-            self.step("poststart hooks")
+            self._step("poststart hooks")
             self._run_poststart()
         if notify is not None and notify_socket and self.init is not None:
-            self.step("wait for READY")
+            self._step("wait for READY")
             if notify_in_background:
                 notify.run_in_background(notify_socket, self.init)
             else:
@@ -205,7 +205,7 @@ class Container:
         from pyocirun.spawn.launch import check_preserved
 
         check_preserved(preserve_fds)
-        self.step("read the process")
+        self._step("read the process")
         self._refuse_exec(ignore_paused)
         wanted = tenant.wanted_process(
             self,
@@ -292,7 +292,7 @@ class Container:
             if options.leave_running or options.pre_dump:
                 return
             hooks = self._hooks("poststop") if self._state.poststop else ()
-            self.destroy_locked(directory)
+            self._destroy_locked(directory)
         self._run_poststop(hooks)
 
     def stats(self) -> Stats:
@@ -379,7 +379,7 @@ class Container:
                 text = f"cannot delete container {self.id} that is not stopped: {status}"
                 raise StateError(text, id=self.id, status=status)
             hooks = self._hooks("poststop") if self._state.poststop else ()
-            self.destroy_locked(directory)
+            self._destroy_locked(directory)
         self._run_poststop(hooks)
 
     def processes(self) -> list[int]:
@@ -399,7 +399,9 @@ class Container:
 
         return read_bundle(self.bundle, f"{self._path}/{states.CONFIG}")[2]
 
-    def hook_state(self, status: str) -> dict[str, object]:
+    # What follows serves the methods above.
+
+    def _hook_state(self, status: str) -> dict[str, object]:
         """What hooks get on stdin. Spec: runtime.md#state"""
         state = self._state
         shown: dict[str, object] = {
@@ -411,12 +413,10 @@ class Container:
         }
         return {**shown, "annotations": state.annotations} if state.annotations else shown
 
-    def step(self, name: str) -> None:
+    def _step(self, name: str) -> None:
         """For the trace: it is this that takes the time from now on."""
         if self._trace is not None:
             self._trace.step(name)
-
-    # What follows serves the methods above.
 
     def _locked(self) -> Directory:
         """The locked directory, if it is still this container's: another one may have its id by now."""
@@ -503,7 +503,7 @@ class Container:
         from pyocirun.spawn.gate import open_gate
 
         assert self.init is not None
-        self.step("open the gate")
+        self._step("open the gate")
         open_gate(self._path, self._state, self.init, self._oom_killed, self._trace)
 
     def _oom_killed(self) -> Error | None:
@@ -517,7 +517,7 @@ class Container:
         try:
             hooks = self._hooks("poststart") if self._state.poststart else ()
             functions = self._functions.get("poststart", ())
-            run_hooks("poststart", hooks, functions, self.hook_state("running"), self._state.annotations, self._warn)
+            run_hooks("poststart", hooks, functions, self._hook_state("running"), self._state.annotations, self._warn)
         except Error:
             self.delete(force=True)
             raise
@@ -529,7 +529,7 @@ class Container:
             from pyocirun.container.hooks import run_all_hooks
 
             annotations = self._state.annotations
-            run_all_hooks("poststop", hooks, functions, self.hook_state("stopped"), annotations, self._warn)
+            run_all_hooks("poststop", hooks, functions, self._hook_state("stopped"), annotations, self._warn)
 
     def _hooks(self, kind: str) -> tuple[Hook, ...]:
         try:
@@ -548,7 +548,7 @@ class Container:
             return
         manager.kill(signal)
 
-    def destroy_locked(self, directory: Directory) -> None:
+    def _destroy_locked(self, directory: Directory) -> None:
         """Kill what is left, then the cgroup, then the state: so that what fails can be tried again.
 
         For a caller that holds the lock, which is what directory stands for.

@@ -53,7 +53,7 @@ class Creation(Making):
         self.before = self.prepared = self.state
         self.tasks: dict[str, int] = {}
         try:
-            self.factory.step("encode the plan, make cgroup and state")
+            self.factory._step("encode the plan, make cgroup and state")
             encoded = self._encode(encoded)
             self.answers = answers = Answers(self.factory, self.state.id, self.spec, self.plan, self._hook_state)
             self._open_handover(console_socket, pidfd_socket)
@@ -112,7 +112,7 @@ class Creation(Making):
 
     def _launch(self, encoded: Encoded, stdio: tuple[int, int, int], config: bytes, answers: Answers) -> Launched:
         stamps = self._make_stamps()
-        self.factory.step("nsexec sets the container up")
+        self.factory._step("nsexec sets the container up")
         try:
             self._open_tasks(encoded)
             self.launched = launch(self.plan, encoded, self._open_slot, stdio, stamps, places=(self.factory.root,))
@@ -127,7 +127,7 @@ class Creation(Making):
                 from pyocirun.spawn.stamps import tell_times
 
                 tell_times(self.plan, stamps, self.factory.debug, self.factory.trace)
-            self.factory.step("finish")
+            self.factory._step("finish")
 
     def _follow(self, launched: Launched, answers: Answers) -> None:
         """The launch up to the gate."""

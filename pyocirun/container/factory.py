@@ -131,7 +131,7 @@ class Factory:
             raise IDInUse(f"container with given ID already exists: {id}", id=id, path=f"{self.root}/{id}")
         stdio = (0 if stdin is None else stdin, 1 if stdout is None else stdout, 2 if stderr is None else stderr)
         with directory:
-            state = self.state(spec, request, host, plan)
+            state = self._state(spec, request, host, plan)
             creation = Creation(self, directory, spec, host, request, plan, state, functions)
             container = creation.run(
                 data, stdio, encoded, console_socket=console_socket, pidfd_socket=pidfd_socket, notify=notify
@@ -203,7 +203,7 @@ class Factory:
         """The container with this id. Raises InvalidID, ContainerNotExist, StateError for a state that is damaged."""
         states.check_id(id)
         states.check_root(self.root)
-        self.step("load the state")
+        self._step("load the state")
         state = states.load(self.root, id)
         container = Container(self.root, state, None, self.warn, None, self.debug, trace=self.trace)
         container.criu = self.criu
@@ -278,7 +278,7 @@ class Factory:
                 self._give_net_devices_back(id)
                 directory.remove()
             else:
-                container.destroy_locked(directory)
+                container._destroy_locked(directory)
         release(f"{self.root}/{id}")
         return True
 
@@ -298,9 +298,9 @@ class Factory:
         paths = dict(found)
         if any(container._state.cgroup_paths == paths for container in self.list() if container.id != id):
             return  # it is the other one's
-        empty_and_destroy(select(host, self.cgroup_manager, paths, unit, lenient=self.is_rootless(host)))
+        empty_and_destroy(select(host, self.cgroup_manager, paths, unit, lenient=self._is_rootless(host)))
 
-    def step(self, name: str) -> None:
+    def _step(self, name: str) -> None:
         """For the trace: it is this that takes the time from now on."""
         if self.trace is not None:
             self.trace.step(name)
@@ -355,11 +355,11 @@ class Factory:
         from pyocirun.spawn.probe import namespace_inode, probe
         from pyocirun.spec.bundle import read_bundle, rootfs_path
 
-        self.step("read the configuration")
+        self._step("read the configuration")
         absolute, data, spec = read_bundle(bundle or ".", config)
         if change is not None:
             spec = change(spec)
-        self.step("look at the machine, and make the plan")
+        self._step("look at the machine, and make the plan")
         user = spec.linux.namespace("user") if host is None else None
         if user is not None and user.path and (spec.linux.uid_mappings or spec.linux.gid_mappings):
             from pyocirun.spawn.idmap import refuse_other_maps
@@ -405,23 +405,17 @@ class Factory:
         from pyocirun.cgroup.path import cgroup_paths
 
         paths = cgroup_paths(spec.linux.cgroups_path, id, host)
-        chosen = select(host, self.cgroup_manager, paths, lenient=self.is_rootless(host)).paths.items()
+        chosen = select(host, self.cgroup_manager, paths, lenient=self._is_rootless(host)).paths.items()
         if not spec.linux.cgroups_path and all(path.endswith(f"/{id}") for _, path in chosen):
             # The next container of this host, by the same manager, differs in the last name alone.
             self._bases = host, tuple([(controller, path[: -len(id)]) for controller, path in chosen])
         return tuple(chosen), None
 
-    def is_rootless(self, host: Host) -> bool:
+    def _is_rootless(self, host: Host) -> bool:
         """Whether cgroups that may not be made are passed over."""
         return not host.privileged if self.rootless is None else self.rootless
 
-    def request(
-        self, id: str, bundle: str | None, config: dict[str, Any] | str | None
-    ) -> tuple[bytes, Spec, Host, Request]:
-        """The configuration as it was read, and what a plan is built from."""
-        return self._request(id, bundle, config, None, 0, False, False)
-
-    def state(self, spec: Spec, request: Request, host: Host, plan: Plan) -> states.State:
+    def _state(self, spec: Spec, request: Request, host: Host, plan: Plan) -> states.State:
         """What is saved of a container before anything is made."""
         start = plan.position("start")
         return states.State(
@@ -431,7 +425,7 @@ class Factory:
             request.bundle,
             request.rootfs,
             now(),
-            rootless=self.is_rootless(host),
+            rootless=self._is_rootless(host),
             cgroup_manager=self.cgroup_manager,
             cgroup_paths=dict(request.cgroup_paths),
             unit={name: getattr(request.unit, name) for name in type(request.unit)._fields} if request.unit else {},

@@ -149,7 +149,7 @@ class Making:
     def _hook_state(self, status: str, pid: int) -> dict[str, object]:
         """What hooks are told while the state does not have the process yet."""
         state = replace(self.state, init_process_pid=pid)
-        return Container(self.factory.root, state, None, self.factory.warn).hook_state(status)
+        return Container(self.factory.root, state, None, self.factory.warn)._hook_state(status)
 
     def _tell_warnings(self) -> None:
         from pyocirun.cgroup.manager import ignored

@@ -278,7 +278,7 @@ def restore(
     from pyocirun.errors import IDInUse
     from pyocirun.plan.build import build
 
-    data, spec, host, request = factory.request(id, bundle, config)
+    data, spec, host, request = factory._request(id, bundle, config, None, 0, False, False)
     plan = build(spec, host, request)
     if not files.is_directory(request.rootfs):
         raise rootfs_missing(request.rootfs)
@@ -286,7 +286,7 @@ def restore(
     if directory is None:
         raise IDInUse(f"container with given ID already exists: {id}", id=id, path=f"{factory.root}/{id}")
     with directory:
-        state = replace(factory.state(spec, request, host, plan), behind_gate=(), start_index=-1)
+        state = replace(factory._state(spec, request, host, plan), behind_gate=(), start_index=-1)
         made = Restoration(factory, directory, spec, host, request, plan, state, {})
         container = made.restore(data, stdio, options, console_socket)
     container.criu = factory.criu

@@ -87,7 +87,7 @@ def start(
     init = container.init
     if init is None:
         raise StateError("cannot exec in a stopped container", id=container.id, status="stopped")
-    container.step("look at the container, and make the plan")
+    container._step("look at the container, and make the plan")
     namespaces = _foreign_namespaces(init.pid)
     if init.ended(0):  # then these were of nobody, or of somebody else, and what is to be joined is not the container
         raise StateError("cannot exec in a stopped container", id=container.id, status="stopped")
@@ -116,7 +116,7 @@ def start(
 
     handover = _handover(wanted.terminal, console_socket, pidfd_socket)
     agent = _Agent(container, linux.seccomp)
-    container.step("nsexec enters the container")
+    container._step("nsexec enters the container")
     stamps = _make_stamps() if container._debug is not None or container._trace is not None else -1
     try:
         stdio = handover.stdio(stdio) if handover is not None else stdio
@@ -148,7 +148,7 @@ def start(
             from pyocirun.spawn.stamps import tell_times
 
             tell_times(plan, stamps, container._debug, container._trace)
-        container.step("finish")
+        container._step("finish")
         if handover is not None:
             handover.close()
     adopt(container._path, process)
@@ -227,7 +227,7 @@ class _Agent:
 
         assert self.seccomp is not None
         fd, self.fd = self.fd, -1
-        state = self.container.hook_state("running")
+        state = self.container._hook_state("running")
         return introduction(fd, launched.pid, self.seccomp.listener_metadata, state)
 
     def close(self) -> None:
