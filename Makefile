@@ -81,6 +81,7 @@ bench: build
 
 golden: build
 	$(BIN)/python tests/golden/update.py
+	$(BIN)/python -P tests/api.py
 
 man: build
 	$(BIN)/python docs/man/pages.py
