@@ -343,12 +343,12 @@ def test_an_empty_network_namespace_is_made_anew(box: Box, runtime: Runtime) -> 
 
 
 @requires("criu")
-@pytest.mark.parametrize("mode", ["soft", "full", "ignore"])
-def test_modes_of_managing_cgroups(box: Box, runtime: Runtime, mode: str) -> None:
+@pytest.mark.parametrize("managing", ["soft", "full", "ignore"])
+def test_modes_of_managing_cgroups(box: Box, runtime: Runtime, managing: str) -> None:
     box.run()
-    box.checkpoint("--manage-cgroups-mode", mode).ok()
+    box.checkpoint("--manage-cgroups-mode", managing).ok()
 
-    box.restored("--manage-cgroups-mode", mode)
+    box.restored("--manage-cgroups-mode", managing)
 
     assert box.id in Path(f"/proc/{runtime.pid(box.id)}/cgroup").read_text()
 

@@ -420,3 +420,13 @@ def test_many_users_containers_side_by_side(user: Runtime, small: Bundle) -> Non
     for id in ids:
         user.delete(id, "--force").ok()
     eventually(lambda: not user.traces(), "nothing left")
+
+
+@only("pyocirun")  # runc reads what any user wrote
+def test_a_root_directory_of_another_user_is_refused_with_its_owner(user: Runtime, place: Path) -> None:
+    (place / "other").mkdir(mode=0o755)
+
+    result = user("state", "x", root=place / "other")
+
+    result.fails("is not safe")
+    assert f"{place}/other is of user 0: --root names another directory" in result.stderr

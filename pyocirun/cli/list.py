@@ -47,7 +47,7 @@ def _states(session: Session) -> list[dict[str, Any]]:
         try:
             os.stat(root)
         except OSError as error:
-            reason = "no such file or directory" if error.errno == 2 else os.strerror(error.errno or 0)
+            reason = os.strerror(error.errno or 0).lower()
             raise Error(f"open {root}: {reason}", errno=error.errno or 0, path=root, step="open") from error
     states = []
     for container in session.factory(warn=_tell).list():

@@ -161,8 +161,15 @@ def check_root(root: str, *, make: bool = False) -> None:
         raise StateError(
             f"the root directory {root} is not safe: it must be a directory of this user's that no other may write to",
             path=root,
-            hint=f"chown {posix.geteuid()} {root} && chmod 700 {root}",
+            hint=_root_hint(root, about.st_uid),
         )
+
+
+def _root_hint(root: str, owner: int) -> str:
+    uid = posix.geteuid()
+    if uid not in (0, owner):
+        return f"{root} is of user {owner}: --root names another directory, or set XDG_RUNTIME_DIR"
+    return f"chown {uid} {root} && chmod 700 {root}"
 
 
 def make_directory(root: str, id: str) -> Directory | None:
