@@ -63,7 +63,6 @@ class Crio(Cri):
         "handler": "its status does not tell it",
         "namespaces of the host": "the UTS namespace is always one of the pod",
         "pid namespace of the pod": "its first process wants an oom_score_adj below 0",
-        "propagation": "under no runtime do the mounts of a container reach the host here",
         "statistics of pods": "it counts no processes",
     }
     root = f"{BASE}/runtime"
