@@ -61,7 +61,7 @@ class Podman(DockerClient):
     name = "podman"
 
     def __init__(self, runtime: str, tree: str = "", user: int = 0, systemd: bool = False, service: str = "") -> None:
-        self.runtime, self.user, self.systemd = runtime, user, systemd
+        self.runtime, self.user, self.systemd, self.newer = runtime, user, systemd, bool(tree)
         if user and not (systemd and os.path.exists("/sys/fs/cgroup/cgroup.controllers")):
             self.lacks = dict.fromkeys(("limits", "pause", "processes", "update"), NO_CGROUPS)
         if user:

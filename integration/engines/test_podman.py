@@ -71,6 +71,8 @@ def test_containers_of_a_pod_share_their_namespaces(podman: Podman) -> None:
 
 
 def test_a_pod_is_stopped_started_and_paused_as_a_whole(podman: Podman) -> None:
+    if podman.newer and os.path.isdir("/sys/fs/cgroup/memory"):
+        pytest.skip("podman 5 wants to remove cgroups of hierarchies that are not mounted")
     _pod(podman, "whole")
     container = podman("run", "--detach", "--pod", "whole", IMAGE, "sh", "-c", TRAP).ok().strip()
 
@@ -127,6 +129,8 @@ def test_a_build_runs_its_commands(podman: Podman, isolation: str) -> None:
 
 @pytest.mark.skipif(shutil.which("buildah") is None, reason="needs buildah")
 def test_buildah_runs_a_command(podman: Podman) -> None:
+    if podman.newer:
+        pytest.skip("the installed buildah is older than this podman, and knows nothing of its images")
     words = ["buildah", "--storage-driver", "vfs"]
     made = podman.machine(*words, "from", "--pull-never", IMAGE, user=podman.user).ok().strip()
     run = [*words, "run", "--isolation", "oci", "--runtime", podman.runtime, "--network", "none", made, "--"]
