@@ -30,6 +30,8 @@ from integration.modes import ROOT, Managed, modes
 pytestmark = [requires("root", "busybox"), only("pyocirun")]
 
 SEED = 20260714
+ROUNDS = int(os.environ.get("PYOCIRUN_KILL_ROUNDS", "1"))
+"""How many times the usual number of moments: other ones each time."""
 
 
 def _duration(begin: Callable[[], Running], after: Callable[[], object]) -> float:
@@ -42,7 +44,7 @@ def _duration(begin: Callable[[], Running], after: Callable[[], object]) -> floa
 
 
 def _moments(count: int, until: float) -> list[float]:
-    return [random.Random(SEED + number).uniform(0, until * 1.05) for number in range(count)]
+    return [random.Random(SEED + number).uniform(0, until * 1.05) for number in range(count * ROUNDS)]
 
 
 def _kill_after(running: Running, seconds: float, number: int = signal.SIGKILL) -> None:
