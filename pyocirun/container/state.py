@@ -21,6 +21,14 @@ NOTIFY = "notify"
 """The one directory, of containers that a service manager waits for."""
 NET_DEVICES = "@netdevices"
 """Below the root directory, and no container: there while network devices are being moved. See net_undo.py."""
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("pyocirun_state_version", "init_process_pid", "init_process_start", "start_index", "total"), int),
+    **dict.fromkeys(("id", "oci_version", "bundle", "rootfs", "created", "cgroup_manager"), str),
+    **dict.fromkeys(("rdt_group", "rdt_monitor"), str),
+    **dict.fromkeys(("cgroup_paths", "annotations", "unit"), dict),
+    **dict.fromkeys(("namespace_types", "behind_gate"), tuple),
+}
+"""What each field of a state is; those that are not here are true or false."""
 ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-")
 
 
@@ -280,13 +288,25 @@ def parse(data: bytes, id: str, path: str = "") -> State:
 
 def _state(document: dict[str, Any]) -> State:
     known = {field: document[field] for field in State._fields if field in document}
+    for field in ("namespace_types", "behind_gate"):
+        if type(known[field]) is not list:
+            raise TypeError(f"{field} is no list")
     known["namespace_types"] = tuple(known["namespace_types"])
     known["behind_gate"] = tuple(tuple(entry) for entry in known["behind_gate"])
-    state = State(**known)
-    for field, kind in (("id", str), ("bundle", str), ("init_process_pid", int), ("cgroup_paths", dict)):
-        if not isinstance(getattr(state, field), kind):
+    for field, value in known.items():
+        kind = _KINDS.get(field, bool)
+        if type(value) is not kind:
             raise TypeError(f"{field} is no {kind.__name__}")
-    return state
+        if kind is int and not -(1 << 31) < value < 1 << 63:
+            raise ValueError(f"{field} is out of range")
+        if kind is str and "\0" in value:
+            raise ValueError(f"{field} has a NUL in it")
+    if known.get("init_process_pid", 0) >= 1 << 31:
+        raise ValueError("init_process_pid is out of range")
+    for field in ("cgroup_paths", "annotations"):
+        if any(type(value) is not str for value in known.get(field, {}).values()):
+            raise TypeError(f"{field} has something other than text in it")
+    return State(**known)
 
 
 def write_file(directory: int, name: str, data: bytes) -> None:

@@ -117,6 +117,27 @@ def test_json_is_json(value: Any) -> None:
     assert json.loads(states.to_json(value)) == value
 
 
+WRONG = [None, True, -(2**31), 2**80, 1.5, "x\0y", [], [1], {}, {"a": 1}, {"a": None}]
+
+
+@pytest.mark.parametrize("field", State._fields)
+def test_a_field_of_another_type_is_damage(field: str) -> None:
+    """list warns of such a container and shows the others; no command trips over it."""
+    kind = type(getattr(STATE, field))
+    fits = [{}] if kind is dict else [[], [1]] if kind is tuple else [True] if kind is bool else []
+    fits += [{"a": 1}, {"a": None}] if field == "unit" else []
+    if field == "behind_gate":
+        fits.remove([1])
+
+    for value in WRONG:
+        data = document(**{field: value})
+        if value in fits and type(value) in (kind, list):
+            assert states.parse(data, "box")
+        else:
+            with pytest.raises(StateError, match=r"damaged|has version|is that of"):
+                states.parse(data, "box")
+
+
 def test_json_of_anything_else_is_refused() -> None:
     with pytest.raises(TypeError, match="no JSON for set"):
         states.to_json({"a": {1}})
