@@ -297,9 +297,9 @@ def _state(document: dict[str, Any]) -> State:
         kind = _KINDS.get(field, bool)
         if type(value) is not kind:
             raise TypeError(f"{field} is no {kind.__name__}")
-        if kind is int and not -(1 << 31) < value < 1 << 63:
+        if isinstance(value, int) and not -(1 << 31) < value < 1 << 63:
             raise ValueError(f"{field} is out of range")
-        if kind is str and "\0" in value:
+        if isinstance(value, str) and "\0" in value:
             raise ValueError(f"{field} has a NUL in it")
     if known.get("init_process_pid", 0) >= 1 << 31:
         raise ValueError("init_process_pid is out of range")
