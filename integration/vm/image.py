@@ -109,11 +109,11 @@ def install() -> Path:
     for old in cache().glob("installed-*.tar"):
         old.unlink()
     script = (
-        "set -e; rm -rf /tmp/build /tmp/out; mkdir /tmp/build; cd /tmp/build; tar -x;"
+        "set -e; work=$(mktemp -d); trap 'rm -rf $work' EXIT; mkdir $work/build; cd $work/build; tar -x;"
         # Debian's own layout: what the command finds beside it is what Debian's packages bring.
         "DEB_PYTHON_INSTALL_LAYOUT=deb pip install --quiet --no-deps --no-build-isolation --no-index"
-        " --break-system-packages --root-user-action=ignore --root /tmp/out --prefix /usr . >&2;"
-        "tar -c -C /tmp/out ."
+        " --break-system-packages --root-user-action=ignore --root $work/out --prefix /usr . >&2;"
+        "tar -c -C $work/out ."
     )
     sources = subprocess.run(["tar", "-c", *_sources()], cwd=CHECKOUT, check=True, stdout=subprocess.PIPE).stdout
     new = archive.with_suffix(f".{os.getpid()}")
