@@ -84,6 +84,7 @@ def test_an_empty_label_is_none(runtime: Runtime, bundle: Bundle, field: str) ->
 
 
 @with_apparmor
+@pytest.mark.vm
 def test_a_profile_is_in_force(runtime: Runtime, bundle: Bundle, profile: str) -> None:
     bundle.config["root"]["readonly"] = False
     (bundle.rootfs / "forbidden").mkdir(mode=0o777)
@@ -96,6 +97,7 @@ def test_a_profile_is_in_force(runtime: Runtime, bundle: Bundle, profile: str) -
 
 
 @with_apparmor
+@pytest.mark.vm
 def test_a_profile_with_another_user_and_no_new_privileges(runtime: Runtime, bundle: Bundle, profile: str) -> None:
     bundle.process.update(apparmorProfile=profile, noNewPrivileges=True, user={"uid": 1000, "gid": 1000})
 
@@ -103,6 +105,7 @@ def test_a_profile_with_another_user_and_no_new_privileges(runtime: Runtime, bun
 
 
 @with_apparmor
+@pytest.mark.vm
 def test_a_profile_in_a_user_namespace(runtime: Runtime, bundle: Bundle, profile: str) -> None:
     bundle.map_users(100000)
     bundle.process["apparmorProfile"] = profile
@@ -112,6 +115,7 @@ def test_a_profile_in_a_user_namespace(runtime: Runtime, bundle: Bundle, profile
 
 
 @with_apparmor
+@pytest.mark.vm
 def test_a_profile_that_is_not_loaded_is_an_error_of_create(runtime: Runtime, bundle: Bundle) -> None:
     bundle.process["apparmorProfile"] = "not-loaded"
 
@@ -120,6 +124,7 @@ def test_a_profile_that_is_not_loaded_is_an_error_of_create(runtime: Runtime, bu
 
 
 @with_apparmor
+@pytest.mark.vm
 def test_exec_takes_a_profile_of_its_own(runtime: Runtime, bundle: Bundle, profile: str) -> None:
     id = runtime.running(bundle)
 
@@ -129,6 +134,7 @@ def test_exec_takes_a_profile_of_its_own(runtime: Runtime, bundle: Bundle, profi
 
 
 @with_apparmor
+@pytest.mark.vm
 @only("pyocirun")
 def test_a_mount_over_attr_turns_no_profile_away(runtime: Runtime, bundle: Bundle, profile: str) -> None:
     """The container's own /proc is covered: the label is written to a procfs that the container has no part in."""
