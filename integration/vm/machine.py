@@ -121,7 +121,7 @@ def _qemu(made: Path, work: Path, output: int, append: str, memory: str) -> list
     words = "console=ttyS0 root=/dev/vda rw panic=-1 quiet systemd.show_status=0 systemd.getty_auto=no"
     # What costs much under emulation: zeroed pages, and waiting for RCU when a cgroup, mount or namespace changes.
     words += " mitigations=off init_on_alloc=0 rcupdate.rcu_expedited=1 cgroup_favordynmods=1"
-    # The kernel looks whether its timer ticks, and panics: on a busy host the guest may have had no processor meanwhile.
+    # The kernel looks whether its timer ticks, and panics: on a busy host it may just have had no processor.
     words += " no_timer_check"
     options = {
         "-machine": "pc",
