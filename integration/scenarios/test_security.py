@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.harness import Bundle, Runtime, alive, eventually, mounts, only, wait_for_orphan
+from integration.harness import Bundle, Runtime, alive, eventually, mounts, only, requires, wait_for_orphan
 
 HUNT_SECONDS = "20"
 
@@ -237,6 +237,46 @@ def test_a_passwd_that_is_a_pipe_stops_nobody(runtime: Runtime, bundle: Bundle) 
     result = runtime.spawn("run", "--bundle", str(bundle.path), runtime.new_id()).wait(timeout=8)
 
     assert result.seconds < 8
+
+
+@only("pyocirun")  # others read all of it, see CVE-2026-46680
+def test_a_passwd_without_end_is_read_to_a_limit(runtime: Runtime, bundle: Bundle) -> None:
+    passwd = bundle.rootfs / "etc/passwd"
+    passwd.write_text("root:x:0:0:root:/begin:/bin/sh\n")
+    os.truncate(passwd, 8 << 30)
+
+    result = runtime.run(bundle)
+
+    assert "HOME=/begin" in result.report["env"]
+    assert result.seconds < 5
+
+
+# ---- what belongs to the host --------------------------------------------------------------------
+
+
+@requires("cgroup1", "busybox")
+def test_root_of_a_user_namespace_changes_no_limit_of_its_own(runtime: Runtime, bundle: Bundle) -> None:
+    """CVE-2023-25809: also where the cgroups are mounted writable, and seen as the host has them."""
+    bundle.map_users(100000)
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", ("nosuid", "noexec", "nodev"))
+    bundle.linux["resources"] = {"pids": {"limit": 50}}
+
+    result = runtime.run(bundle.shell("cd /sys/fs/cgroup/pids; echo 77 >pids.max; mkdir x; busybox cat pids.max"))
+
+    assert result.stdout == "50\n"
+
+
+@only("pyocirun")  # runc 1.1 fails, and leaves a mount of the rootfs
+def test_a_container_without_a_mount_namespace_changes_no_mount_of_the_host(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.without_namespace("mount")
+    bundle.config["mounts"] = []
+    bundle.linux["maskedPaths"] = bundle.linux["readonlyPaths"] = []
+    bundle.config["root"]["readonly"] = False
+    before = mounts()
+
+    runtime.run(bundle.args("exit", "0")).ok()
+
+    assert mounts() == before
 
 
 # ---- descriptors and the working directory (CVE-2024-21626) --------------------------------------
