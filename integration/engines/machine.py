@@ -34,6 +34,14 @@ PR_SET_CHILD_SUBREAPER = 36
 NEEDED = ("unshare", "nsenter", "mount", "ip", "setpriv", "setsid")
 
 
+def working_criu() -> bool:
+    """Whether there is a criu that can do what the engines ask for."""
+    if shutil.which("criu") is None or os.geteuid() != 0:
+        return False
+    version = subprocess.run(["criu", "--version"], capture_output=True, text=True, timeout=30).stdout
+    return version.startswith("Version: 4") and subprocess.run(["criu", "check"], capture_output=True).returncode == 0
+
+
 class Ended:
     """How a command ended: its exit status, and what it wrote."""
 

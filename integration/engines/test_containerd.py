@@ -18,6 +18,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from integration.engines.containerd import TOOLS, Containerd, eventually
+from integration.engines.machine import BASE, working_criu
 
 STATUS_OF_TERM = 3
 
@@ -304,3 +305,35 @@ def test_metrics_are_those_that_events_tells(engine: Containerd) -> None:
     assert theirs["memory"]["usage"]["limit"] == ours["memory"]["usage"]["limit"] == 32 << 20
     assert theirs["pids"]["current"] == ours["pids"]["current"] == 1
     assert int(theirs["cpu"]["usage"]["total"]) <= ours["cpu"]["usage"]["total"]
+
+
+@pytest.mark.skipif(not working_criu(), reason="needs criu 4")
+def test_a_container_is_restored_from_an_image_of_it(engine: Containerd) -> None:
+    _begin(engine, "saved")
+    reference = "example.test/saved:1"
+
+    saved = engine.ctr("container", "checkpoint", "--task", "--image", "--rw", "saved", reference)
+    _end(engine, "saved")
+    restored = engine.ctr("container", "restore", "--live", "--rw", "again", reference)
+    tasks = engine.tasks()
+    inside = engine.ctr("task", "exec", "--exec-id", "x", "again", "/box", "echo", "here")
+
+    _end(engine, "again")
+    engine.ctr("image", "remove", reference)
+    assert (saved.returncode, restored.returncode) == (0, 0), saved.stderr + restored.stderr
+    assert tasks == {"again": "RUNNING"}
+    assert inside.stdout == "here\n"
+
+
+@pytest.mark.skipif(not working_criu(), reason="needs criu 4")
+def test_a_checkpoint_lets_a_task_go_on_or_ends_it(engine: Containerd) -> None:
+    _begin(engine, "kept")
+
+    on = engine.ctr("task", "checkpoint", "--image-path", f"{BASE}/first", "kept")
+    tasks = engine.tasks()
+    off = engine.ctr("task", "checkpoint", "--exit", "--image-path", f"{BASE}/second", "kept")
+    eventually(lambda: engine.tasks() == {"kept": "STOPPED"}, "the task is stopped")
+
+    _end(engine, "kept")
+    assert (on.returncode, off.returncode) == (0, 0), on.stderr + off.stderr
+    assert tasks == {"kept": "RUNNING"}

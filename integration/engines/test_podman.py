@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from integration.engines.docker import IMAGE
 from integration.engines.engine import DEFAULT
-from integration.engines.machine import BASE, NAME, eventually
+from integration.engines.machine import BASE, NAME, eventually, working_criu
 from integration.engines.podman import TOOLS, USER, Podman, rootless
 from integration.engines.test_common import TRAP, both, ready, runtime_with, tree
 
@@ -249,3 +249,37 @@ def test_a_bridge(podman: Podman) -> None:
     ended = podman("run", "--rm", "--cgroup-parent", f"/{NAME}", IMAGE, "ls", "/sys/class/net")
 
     assert ended.ok() == "eth0\nlo\n"
+
+
+@pytest.mark.skipif(not working_criu(), reason="needs criu 4")
+def test_a_container_goes_on_where_it_was(podman: Podman) -> None:
+    if podman.user:
+        pytest.skip("criu is for root")
+    script = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done"
+    name = podman("run", "--detach", *podman.options(DEFAULT), IMAGE, "sh", "-c", script).ok().strip()
+    eventually(lambda: len(podman.output(name).splitlines()) > 2, "it counts")
+
+    podman("container", "checkpoint", name).ok()
+    before = podman.status(name), len(podman.output(name).splitlines())
+    podman("container", "restore", name).ok()
+
+    eventually(lambda: len(podman.output(name).splitlines()) > before[1] + 2, "it counts on")
+    numbers = [int(line) for line in podman.output(name).splitlines()]
+    assert before[0] == "exited"
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.skipif(not working_criu(), reason="needs criu 4")
+def test_a_checkpoint_is_taken_elsewhere(podman: Podman) -> None:
+    if podman.user:
+        pytest.skip("criu is for root")
+    script = "i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.1; done"
+    name = podman("run", "--detach", *podman.options(DEFAULT), IMAGE, "sh", "-c", script).ok().strip()
+    eventually(lambda: podman.exec(name, "test", "-s", "/tmp/n").status == 0, "it counts")
+    podman("container", "checkpoint", "--export", f"{BASE}/taken.tar.gz", name).ok()
+    podman.remove(name).ok()
+
+    podman("container", "restore", "--import", f"{BASE}/taken.tar.gz", "--name", "elsewhere").ok()
+
+    first = int(podman.exec("elsewhere", "cat", "/tmp/n").ok())
+    eventually(lambda: int(podman.exec("elsewhere", "cat", "/tmp/n").ok() or 0) > first, "it counts on")
