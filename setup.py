@@ -306,9 +306,12 @@ def builtin_header(missing: set[str]) -> str:
     """The C table of built-in modules, in the place of libpython's: all that this interpreter has, but for `missing`.
 
     missing: archives of hash functions that libpython calls and Debian's and Ubuntu's packages leave out, such as
-    "Modules/_hacl/libHacl_Hash_SHA2.a". Who imports _sha2 takes that of OpenSSL then.
+    "Modules/_hacl/libHacl_Hash_SHA2.a". Who imports _sha2 takes that of OpenSSL then. With Python 3.14 these names
+    are lost, and blanks are left.
     """
     without = {"_" + Path(archive).stem.rpartition("_")[2].lower() for archive in missing}
+    if any(not archive.strip() for archive in missing):
+        without |= {"_blake2", "_hmac", "_md5", "_sha1", "_sha2", "_sha3"}
     special = {"builtins": "NULL", "sys": "NULL", "marshal": "PyMarshal_Init", "_warnings": "_PyWarnings_Init"}
     names = [name for name in sys.builtin_module_names if name not in without]
     starts = {name: special.get(name, f"PyInit_{name}") for name in names}

@@ -34,7 +34,7 @@ def directories(site: str) -> list[str]:
 
 
 class _Elsewhere:
-    """The last finder. Adds the directories to sys.path when it is asked for the first time."""
+    """The last finder. Adds the directories to sys.path when it is asked for the first time, and has them searched."""
 
     def __init__(self, site: str) -> None:
         self._site = site
@@ -42,13 +42,11 @@ class _Elsewhere:
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         if path is not None:
             return None
-        sys.meta_path.remove(self)
-        sys.path += directories(self._site)
-        for finder in sys.meta_path:
-            spec = finder.find_spec(name, None)
-            if spec is not None:
-                return spec
-        return None
+        if self._site:
+            sys.path += directories(self._site)
+            self._site = ""
+        specs = (finder.find_spec(name, None) for finder in sys.meta_path if finder is not self)
+        return next((spec for spec in specs if spec is not None), None)
 
 
 def _read(path: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posix
-from _blake2 import blake2b
 from _struct import pack, unpack
 
 import pyocirun
@@ -176,7 +175,7 @@ def _refused(pointer: str, what: str, error: OSError) -> SpecError:
 
 def _key(filter: Filter) -> str:
     made_of = (FORMAT, pyocirun.__version__, posix.uname().machine, replace(filter, flags=0))
-    return blake2b(repr(made_of).encode("utf-8", "surrogateescape"), digest_size=20).hexdigest()
+    return _hash(repr(made_of).encode("utf-8", "surrogateescape"))
 
 
 def _read(directory: str, name: str) -> tuple[int, ...] | None:
@@ -289,7 +288,18 @@ def _maps() -> bytes:
 
 
 def _digest(data: bytes) -> bytes:
-    return blake2b(data, digest_size=20).hexdigest().encode()
+    return _hash(data).encode()
+
+
+def _hash(data: bytes) -> str:
+    """40 hexadecimal digits."""
+    try:
+        from _blake2 import blake2b
+    except ImportError:  # the command with Python 3.14 inside has no hash functions of Python's own
+        from hashlib import sha256
+
+        return sha256(data).hexdigest()[:40]
+    return blake2b(data, digest_size=20).hexdigest()
 
 
 def _ignore(message: str) -> None:
