@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,7 @@ from integration.harness import (
     runtime_name,
     session_directory,
 )
+from integration.terminal import Receiver
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -141,3 +142,17 @@ def bundle(place: Path, probe: Path, mode: modes.Mode) -> Bundle:
 def other_bundle(place: Path, probe: Path, mode: modes.Mode) -> Bundle:
     """A second bundle, for tests with two containers."""
     return mode.dress(Bundle(place / "other", probe))
+
+
+@pytest.fixture
+def receivers() -> Iterator[Callable[[Path], Receiver]]:
+    """Makes listeners on unix sockets, each for one descriptor; they are closed after the test."""
+    made: list[Receiver] = []
+
+    def listen(path: Path) -> Receiver:
+        made.append(Receiver(path))
+        return made[-1]
+
+    yield listen
+    for receiver in made:
+        receiver.close()

@@ -180,19 +180,6 @@ def engine(runtime: Runtime, bundle: Bundle) -> Iterator[Engine]:
     engine.close()
 
 
-@pytest.fixture
-def listen() -> Iterator[Listen]:
-    made: list[Receiver] = []
-
-    def listen(path: Path) -> Receiver:
-        made.append(Receiver(path))
-        return made[-1]
-
-    yield listen
-    for receiver in made:
-        receiver.close()
-
-
 def lines(*lines: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("line", lines, ids=lambda line: line.strip())
 
@@ -225,8 +212,8 @@ def test_create(engine: Engine, line: str) -> None:
     SHIM + "create --bundle $bundle --pid-file $bundle/init.pid --console-socket $bundle/tty.sock $id",
     CONMON + "create --bundle $bundle --pid-file $bundle/init.pid --console-socket $bundle/tty.sock $id",
 )
-def test_create_with_a_console_socket(engine: Engine, line: str, listen: Listen) -> None:
-    receiver = listen(engine.bundle.path / "tty.sock")
+def test_create_with_a_console_socket(engine: Engine, line: str, receivers: Listen) -> None:
+    receiver = receivers(engine.bundle.path / "tty.sock")
     engine.bundle.process["terminal"] = True
     engine.bundle.args("report")
 
@@ -254,8 +241,8 @@ def test_create_with_a_descriptor_to_preserve(engine: Engine, line: str) -> None
 
 
 @only("pyocirun")
-def test_create_with_a_pidfd_socket(engine: Engine, listen: Listen) -> None:
-    receiver = listen(engine.bundle.path / "pidfd.sock")
+def test_create_with_a_pidfd_socket(engine: Engine, receivers: Listen) -> None:
+    receiver = receivers(engine.bundle.path / "pidfd.sock")
     engine.bundle.args("report")
 
     engine(SHIM + "create --bundle $bundle --pidfd-socket $bundle/pidfd.sock $id").ok()
@@ -332,10 +319,10 @@ def test_exec(engine: Engine, line: str) -> None:
     CONMON + "exec --pid-file $bundle/e1.pid --process $bundle/process.json --detach --tty"
     " --console-socket $bundle/tty.sock $id",
 )
-def test_exec_with_a_console_socket(engine: Engine, line: str, listen: Listen) -> None:
+def test_exec_with_a_console_socket(engine: Engine, line: str, receivers: Listen) -> None:
     engine.running()
     engine.process("report", terminal=True)
-    receiver = listen(engine.bundle.path / "tty.sock")
+    receiver = receivers(engine.bundle.path / "tty.sock")
 
     engine(line).ok()
     receiver.received()

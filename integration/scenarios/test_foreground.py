@@ -5,26 +5,13 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from integration.harness import Bundle, Running, Runtime, eventually, only, requires, wait_for_orphan
 from integration.terminal import Receiver
-
-
-@pytest.fixture
-def receivers() -> Iterator[Callable[[Path], Receiver]]:
-    made: list[Receiver] = []
-
-    def listen(path: Path) -> Receiver:
-        made.append(Receiver(path))
-        return made[-1]
-
-    yield listen
-    for receiver in made:
-        receiver.close()
 
 
 @only("pyocirun")  # runc 1.1 forwards the SIGURG that Go sends to itself, too

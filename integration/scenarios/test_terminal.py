@@ -8,7 +8,7 @@ import signal
 import stat
 import subprocess
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,19 +25,6 @@ def terminal_bundle(bundle: Bundle) -> Bundle:
     bundle.process["terminal"] = True
     bundle.process["env"].append("PS1=$ ")
     return bundle
-
-
-@pytest.fixture
-def receivers() -> Iterator[Callable[[Path], Receiver]]:
-    made: list[Receiver] = []
-
-    def listen(path: Path) -> Receiver:
-        made.append(Receiver(path))
-        return made[-1]
-
-    yield listen
-    for receiver in made:
-        receiver.close()
 
 
 def run(runtime: Runtime, bundle: Bundle, *options: str, **kwargs: int) -> Caller:
