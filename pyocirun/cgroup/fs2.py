@@ -111,7 +111,7 @@ class V2Manager:
         from pyocirun.cgroup.v2 import writes
 
         self._check_usage(resources)
-        wanted = writes(resources)
+        wanted = writes(self.complete(resources))
         saved = Saved({write.controller: self._directory for write in wanted}, wanted)
         try:
             self.write(wanted)
@@ -123,6 +123,15 @@ class V2Manager:
             if (left := saved.take_back()) and isinstance(error, CgroupError):
                 error.hint = f"{error.hint}; not all could be taken back: see {', '.join(left)}".lstrip("; ")
             raise
+
+    def complete(self, resources: Resources) -> Resources:
+        """`resources` with what has to be written besides, and is to stay as it is."""
+        from pyocirun.cgroup.v2 import complete
+
+        try:
+            return complete(resources, read_file(f"{self._directory}/cpu.max"))
+        except (OSError, ValueError):
+            return resources  # without the controller, to write it fails in words
 
     def attach_devices(self, program: bytes) -> None:
         """Put a device program in force in the place of those there are, b"" being none. There is never a gap."""

@@ -127,6 +127,7 @@ class SystemdV2(V2Manager):
 
     def set(self, resources: Resources) -> None:
         self._check_usage(resources)
+        resources = self.complete(resources)
         # Who cannot load programs has no rules for devices in force either.
         wanted = limits(resources, self.unit.version, unified=True, devices=not self.unit.user)
         _change(self.unit, wanted, lambda: super(SystemdV2, self).set(resources))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyocirun.cgroup.v1 import Write, cpuset_writes, pids_writes, rdma_writes
 from pyocirun.errors import SpecError
+from pyocirun.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ _OWN = frozenset(("cgroup.procs", "cgroup.threads", "cgroup.freeze", "cgroup.kil
 def writes(resources: Resources | None) -> list[Write]:
     """What to write for `resources`, None being the same as empty; devices are no files here, see `devices.program`.
 
-    It is the same for a new cgroup and for one in use: no order of these depends on the values in force.
+    It is the same for a new cgroup and for one in use, but for what `complete` adds: no order of these depends on the
+    values in force.
 
     Units are those of the spec. -1: no limit. None leaves a value as it is, and so does 0 where the kernel could make
     no use of it (all but pids.limit, idle and burst). A rate of 0 is written, and refused by the kernel.
@@ -119,6 +121,19 @@ def _memory(memory: Memory) -> list[Write]:
     if memory.reservation:
         made.append(Write("memory", "memory.low", _number(memory.reservation)))
     return made
+
+
+def complete(resources: Resources, cpu_max: str) -> Resources:
+    """`resources` for a cgroup in use. Quota and period stand in one file: the one that is not named stays.
+
+    cpu_max: what that file holds, such as "max 100000".
+    """
+    cpu = resources.cpu
+    if cpu is None or bool(cpu.quota) == bool(cpu.period):
+        return resources
+    quota, period = cpu_max.split()
+    change = {"period": int(period)} if cpu.quota else {"quota": -1 if quota == "max" else int(quota)}
+    return replace(resources, cpu=replace(cpu, **change))
 
 
 def _cpu(cpu: CPU) -> list[Write]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyocirun.cgroup.v1 import Write
-from pyocirun.cgroup.v2 import swap_max, warnings, weight_of_blkio, weight_of_shares, writes
+from pyocirun.cgroup.v2 import complete, swap_max, warnings, weight_of_blkio, weight_of_shares, writes
 from pyocirun.errors import SpecError
 from pyocirun.spec.resources import (
     CPU,
@@ -226,3 +226,24 @@ def test_what_is_not_asked_for_is_not_written_and_minus_one_is_max(memory: Memor
     assert (made.get("memory.max") == "max") == (memory.limit == -1)
     assert (made.get("pids.max") == "max") == (pids.limit == -1)
     assert not any(value.startswith("-") for value in made.values())
+
+
+@pytest.mark.parametrize(
+    ("asked", "in_force", "written"),
+    [
+        (CPU(quota=40000), "20000 50000", "40000 50000"),
+        (CPU(quota=-1), "20000 50000", "max 50000"),
+        (CPU(period=40000), "20000 50000", "20000 40000"),
+        (CPU(period=40000), "max 100000", "max 40000"),
+        (CPU(quota=40000, period=80000), "20000 50000", "40000 80000"),
+    ],
+)
+def test_quota_or_period_that_is_not_named_stays(asked: CPU, in_force: str, written: str) -> None:
+    resources = complete(Resources(cpu=asked), in_force)
+
+    assert [(write.file, write.value) for write in writes(resources)] == [("cpu.max", written)]
+
+
+@pytest.mark.parametrize("asked", [None, CPU(), CPU(shares=512), CPU(quota=0, period=0)])
+def test_without_quota_and_period_there_is_nothing_to_complete(asked: CPU | None) -> None:
+    assert complete(Resources(cpu=asked), "max 100000") == Resources(cpu=asked)
