@@ -90,6 +90,7 @@ KNOWN_DIFFERENCES: dict[tuple[str, str], str] = {
     ("test_a_cgroup_with_processes_is_refused[v2]", "runc"): "runc 1.1 only warns of it",
     ("test_a_frozen_cgroup_is_refused[v2]", "runc"): "runc 1.1 puts its process there and waits for it",
     ("test_a_limit_reaches_the_kernel[v2-shares]", "runc"): "runc 1.1 makes another weight, 39, of 1024 shares",
+    ("test_a_limit_reaches_the_kernel[v2-shares]", "crun"): "crun 1.21 makes another weight, 39, of 1024 shares",
     ("test_a_limit_reaches_the_kernel[systemd-shares]", "runc"): "runc 1.1 makes another weight, 39, of 1024 shares",
     ("test_a_limit_reaches_the_kernel[user-shares]", "runc"): "runc 1.1 makes another weight, 39, of 1024 shares",
     ("test_sigkill_without_a_pid_namespace_leaves_no_survivor", "runc"): "runc 1.1 kills init alone",

@@ -413,7 +413,7 @@ def test_a_rule_allows_what_it_says(
 @pytest.mark.parametrize("state", ["created", pytest.param("running", marks=pytest.mark.vm), "paused", "stopped"])
 def test_delete_leaves_nothing_on_the_host(runtime: Managed, bundle: Bundle, state: str) -> None:
     before = inventory()
-    id = runtime.created(bundle.args("sleep", "60"))
+    id = runtime.created(bundle.args("sleep", "600"))
     if state != "created":
         runtime.start(id).ok()
     if state == "paused":
@@ -429,7 +429,7 @@ def test_delete_leaves_nothing_on_the_host(runtime: Managed, bundle: Bundle, sta
 
 @pytest.mark.parametrize("state", ["created", "running"])
 def test_delete_removes_cgroups_below(runtime: Managed, bundle: Bundle, state: str) -> None:
-    id = runtime.created(bundle.args("sleep", "60"))
+    id = runtime.created(bundle.args("sleep", "600"))
     if state == "running":
         runtime.start(id).ok()
     for cgroup in runtime.cgroups(id):

@@ -212,7 +212,7 @@ def test_devices_are_what_the_rules_say_also_after_a_reload(systemd: Runtime, bu
     if allow:
         rule = {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "rw"}
         bundle.linux["resources"]["devices"].append(rule)
-    id, unit, _ = created(systemd, bundle.args("sleep", "60"))
+    id, unit, _ = created(systemd, bundle.args("sleep", "600"))
     systemd.start(id).ok()
 
     def status() -> int:
@@ -234,7 +234,7 @@ def test_the_set_up_needs_no_process_of_the_allowance(systemd: Runtime, bundle: 
     if with_namespace:
         bundle.with_namespace("cgroup")
 
-    id, unit, cgroup = created(systemd, bundle.args("sleep", "60"))
+    id, unit, cgroup = created(systemd, bundle.args("sleep", "600"))
     systemd.start(id).ok()
 
     assert (cgroup / "pids.max").read_text().strip() == "1"
@@ -248,7 +248,7 @@ def test_the_set_up_is_not_charged(systemd: Runtime, bundle: Bundle, with_namesp
     if with_namespace:
         bundle.with_namespace("cgroup")
 
-    id, _, cgroup = created(systemd, bundle.args("sleep", "60"))
+    id, _, cgroup = created(systemd, bundle.args("sleep", "600"))
     systemd.start(id).ok()
 
     assert "oom_kill 0" in (cgroup / "memory.events").read_text().splitlines()
@@ -276,7 +276,7 @@ def test_a_delegated_cgroup_is_below_the_namespaces_root(systemd: Runtime, bundl
     bundle.config["annotations"] = {"run.oci.systemd.subgroup": "container", "run.oci.delegate-cgroup": "mine"}
     bundle.with_namespace("cgroup")
 
-    id, unit, cgroup = created(systemd, bundle.args("sleep", "60"))
+    id, unit, cgroup = created(systemd, bundle.args("sleep", "600"))
     systemd.start(id).ok()
 
     assert cgroup == TOP / "system.slice" / unit / "container/mine"
@@ -368,7 +368,7 @@ def all_processes() -> list[int]:
 def test_a_unit_of_others_is_refused_and_stays(systemd: Runtime, bundle: Bundle) -> None:
     id = systemd.new_id()
     unit = in_unit(bundle, id)
-    other = helper("systemd-run", "--quiet", "--scope", f"--unit={unit}", "sleep", "60")
+    other = helper("systemd-run", "--quiet", "--scope", f"--unit={unit}", "sleep", "600")
     eventually(lambda: shown(unit, "ActiveState")["ActiveState"] == "active", "the other unit runs")
 
     systemd.create(bundle, id=id).fails()
@@ -382,7 +382,7 @@ def test_a_unit_that_has_failed_is_no_obstacle(systemd: Runtime, bundle: Bundle)
     id = systemd.new_id()
     unit = in_unit(bundle, id)
     options = ["--quiet", "--scope", f"--unit={unit}", "-p", "RuntimeMaxSec=1"]
-    other = helper("systemd-run", *options, "sleep", "60")
+    other = helper("systemd-run", *options, "sleep", "600")
     other.wait(20)
     eventually(lambda: shown(unit, "ActiveState")["ActiveState"] == "failed", "the other unit has failed")
 
@@ -421,7 +421,7 @@ def small(bundle: Bundle, user: Runtime) -> Bundle:
 
 @pytest.mark.vm
 def test_a_users_unit_is_limited(user: Runtime, small: Bundle) -> None:
-    id = user.created(small.args("sleep", "60"))
+    id = user.created(small.args("sleep", "600"))
     user.start(id).ok()
 
     cgroup = placed(user, id)
@@ -434,7 +434,7 @@ def test_a_users_unit_is_limited(user: Runtime, small: Bundle) -> None:
 
 
 def test_a_users_unit_is_updated_executed_in_and_deleted(user: Runtime, small: Bundle) -> None:
-    id = user.created(small.args("sleep", "60"))
+    id = user.created(small.args("sleep", "600"))
     user.start(id).ok()
     cgroup = placed(user, id)
 

@@ -304,7 +304,7 @@ def test_shares_come_back_when_an_update_that_made_it_idle_fails(runtime: Manage
 
 @pytest.mark.parametrize("state", ["created", "paused"])
 def test_limits_of_a_container_that_does_not_run_now(runtime: Managed, bundle: Bundle, state: str) -> None:
-    id = runtime.created(bundle.args("sleep", "60"))
+    id = runtime.created(bundle.args("sleep", "600"))
     if state == "paused":
         runtime.start(id).ok()
         runtime("pause", id).ok()
