@@ -6,7 +6,7 @@ import os
 import subprocess
 
 from integration.engines.image import archive, compile_box, tar
-from integration.engines.machine import BASE, NAME, TIMEOUT, Machine, cgroups, eventually
+from integration.engines.machine import BASE, NAME, TIMEOUT, Machine, cgroups, descendants, eventually
 
 IMAGE = "example.test/box:latest"
 NAMESPACE = NAME
@@ -97,12 +97,7 @@ class Containerd:
 
     def pids(self) -> list[int]:
         """The first process and what runs below it, as numbered here."""
-        found, next = [], [self.machine.pid]
-        while next:
-            pid = next.pop()
-            found.append(pid)
-            next += _children(pid)
-        return found
+        return [self.machine.pid, *descendants(self.machine.pid)]
 
     def mounts(self) -> list[str]:
         """What the first process sees, as lines of proc_pid_mountinfo(5)."""
@@ -133,18 +128,6 @@ class Containerd:
     def _processes(self) -> list[str]:
         """Command lines of all processes below the daemon; a zombie has an empty one."""
         return list(self.machine.processes().values())
-
-
-def _children(pid: int) -> list[int]:
-    """Of all its threads; what ends meanwhile has none."""
-    found: list[int] = []
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children") as file:
-                found += [int(child) for child in file.read().split()]
-    except FileNotFoundError:
-        pass
-    return found
 
 
 __all__ = ["TOOLS", "Containerd", "eventually"]

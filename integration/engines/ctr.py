@@ -128,8 +128,10 @@ class Ctr(Engine):
         return self("task", "resume", container)
 
     def memory(self, container: str) -> tuple[int, int]:
-        usage = json.loads(self("task", "metrics", "--format", "json", container).ok())["memory"]["usage"]
-        return usage["usage"], usage["limit"]
+        memory = json.loads(self("task", "metrics", "--format", "json", container).ok())["memory"]
+        if isinstance(memory["usage"], dict):  # cgroup v1
+            return memory["usage"]["usage"], memory["usage"]["limit"]
+        return memory["usage"], memory["usage_limit"]
 
     def remove(self, container: str) -> Ended:
         self("task", "delete", "--force", container)
