@@ -187,6 +187,9 @@ def obstacle_to_embedding(directory: Path) -> str:
         return f"{PYTHON} itself is linked to a shared libpython"
     if not LIBPYTHON.is_file():
         return f"{LIBPYTHON} is missing (Debian, Ubuntu: package lib{VERSION}-dev)"
+    if "\\ " in str(sysconfig.get_config_var("MODLIBS")):
+        # What is left of the names of archives. hashlib complains aloud where it has no blake2.
+        return f"{LIBPYTHON} lacks the code of its hash functions"
     with tempfile.TemporaryDirectory() as site:
         main = Path(site) / "pyocirun" / "cli" / "main.py"
         main.parent.mkdir(parents=True)
@@ -306,12 +309,9 @@ def builtin_header(missing: set[str]) -> str:
     """The C table of built-in modules, in the place of libpython's: all that this interpreter has, but for `missing`.
 
     missing: archives of hash functions that libpython calls and Debian's and Ubuntu's packages leave out, such as
-    "Modules/_hacl/libHacl_Hash_SHA2.a". Who imports _sha2 takes that of OpenSSL then. With Python 3.14 these names
-    are lost, and blanks are left.
+    "Modules/_hacl/libHacl_Hash_SHA2.a". Who imports _sha2 takes that of OpenSSL then.
     """
     without = {"_" + Path(archive).stem.rpartition("_")[2].lower() for archive in missing}
-    if any(not archive.strip() for archive in missing):
-        without |= {"_blake2", "_hmac", "_md5", "_sha1", "_sha2", "_sha3"}
     special = {"builtins": "NULL", "sys": "NULL", "marshal": "PyMarshal_Init", "_warnings": "_PyWarnings_Init"}
     names = [name for name in sys.builtin_module_names if name not in without]
     starts = {name: special.get(name, f"PyInit_{name}") for name in names}

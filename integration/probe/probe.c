@@ -766,6 +766,7 @@ static int mode_spin(char **argv)
 	fflush(stdout);
 	while (!caught)
 		turns++;
+	(void)turns;
 	return 0;
 }
 

@@ -45,7 +45,7 @@ class _Elsewhere:
         if self._site:
             sys.path += directories(self._site)
             self._site = ""
-        specs = (finder.find_spec(name, None) for finder in sys.meta_path if finder is not self)
+        specs = (finder.find_spec(name, None) for finder in sys.meta_path if not isinstance(finder, _Elsewhere))
         return next((spec for spec in specs if spec is not None), None)
 
 

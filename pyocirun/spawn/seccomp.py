@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posix
+from _blake2 import blake2b
 from _struct import pack, unpack
 
 import pyocirun
@@ -175,7 +176,7 @@ def _refused(pointer: str, what: str, error: OSError) -> SpecError:
 
 def _key(filter: Filter) -> str:
     made_of = (FORMAT, pyocirun.__version__, posix.uname().machine, replace(filter, flags=0))
-    return _hash(repr(made_of).encode("utf-8", "surrogateescape"))
+    return blake2b(repr(made_of).encode("utf-8", "surrogateescape"), digest_size=20).hexdigest()
 
 
 def _read(directory: str, name: str) -> tuple[int, ...] | None:
@@ -288,18 +289,7 @@ def _maps() -> bytes:
 
 
 def _digest(data: bytes) -> bytes:
-    return _hash(data).encode()
-
-
-def _hash(data: bytes) -> str:
-    """40 hexadecimal digits."""
-    try:
-        from _blake2 import blake2b
-    except ImportError:  # the command with Python 3.14 inside has no hash functions of Python's own
-        from hashlib import sha256
-
-        return sha256(data).hexdigest()[:40]
-    return blake2b(data, digest_size=20).hexdigest()
+    return blake2b(data, digest_size=20).hexdigest().encode()
 
 
 def _ignore(message: str) -> None:

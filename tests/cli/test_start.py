@@ -24,7 +24,8 @@ COMMAND = Path(sys.executable).parent / "pyocirun"
 
 def has_static_library() -> bool:
     library = Path(str(sysconfig.get_config_var("LIBPL"))) / str(sysconfig.get_config_var("LIBRARY"))
-    return library.is_file() and "libpython" not in Path("/proc/self/maps").read_text()
+    is_whole = "\\ " not in str(sysconfig.get_config_var("MODLIBS"))
+    return library.is_file() and is_whole and "libpython" not in Path("/proc/self/maps").read_text()
 
 
 installed = pytest.mark.skipif(not COMMAND.is_file(), reason="the command is not installed beside this interpreter")
