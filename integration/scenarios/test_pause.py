@@ -22,7 +22,8 @@ def ticks(file: Path) -> int:
 def ticking(runtime: Managed, bundle: Bundle) -> tuple[str, Path]:
     """A container that writes on and on, and what it writes to."""
     output = bundle.path / "ticks"
-    output.mkdir(mode=0o777)
+    output.mkdir()
+    output.chmod(0o777)  # whatever the umask is: a user's container writes there
     bundle.bind(output, "/ticks", "rw")
     (bundle.rootfs / "ticks").mkdir()
     id = runtime.running(bundle, "/bin/sh", "-c", "while :; do echo >>/ticks/file; sleep 0.01; done")
