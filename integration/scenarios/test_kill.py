@@ -17,7 +17,7 @@ from integration.harness import (
     helper,
     wait_for_orphan,
 )
-from integration.modes import Managed, modes
+from integration.modes import ROOT, Managed, modes
 
 
 def _trapping(runtime: Runtime, bundle: Bundle) -> tuple[str, Path]:
@@ -112,7 +112,7 @@ def test_a_kill_of_init_ends_the_whole_pid_namespace(runtime: Managed, bundle: B
 
 
 @pytest.mark.vm
-@modes()
+@modes(*ROOT)  # a user may not mount proc without a pid namespace
 def test_kill_all_reaches_every_process(runtime: Managed, bundle: Bundle) -> None:
     bundle.without_namespace("pid")
     id = runtime.running(bundle, "fork", "3", "stay")
