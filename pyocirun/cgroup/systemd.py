@@ -169,6 +169,7 @@ class SystemdV1(V1Manager):
     def set(self, resources: Resources) -> None:
         """systemd denies all devices before it allows some: nobody may be running meanwhile."""
         self._check_usage(resources)
+        resources = self.complete(resources)
         wanted = limits(resources, self.unit.version, unified=False, devices=True)
         frozen = bool(resources.devices) and self.freezer_state() == "THAWED"
         if frozen:
@@ -178,6 +179,17 @@ class SystemdV1(V1Manager):
         finally:
             if frozen:
                 self.thaw()
+
+    def complete(self, resources: Resources) -> Resources:
+        """As for cgroup v2: systemd keeps quota and period as one share of time."""
+        from pyocirun.cgroup.v2 import complete
+
+        directory = self.paths.get("cpu", "")
+        try:
+            now = [read_file(f"{directory}/cpu.cfs_{name}_us") for name in ("quota", "period")]
+        except OSError:
+            return resources
+        return complete(resources, " ".join(now))
 
     def destroy(self) -> None:
         if self._foreign:
