@@ -51,8 +51,7 @@ def warn_rootless(session: Session) -> None:
     """criu wants all privileges of root."""
     from pyocirun.spawn.probe import probe
 
-    rootless = session.factory().rootless
-    if not probe().privileged if rootless is None else rootless:
+    if session.factory().is_rootless(probe()):
         session.warn("checkpoint and restore are untested with rootless containers")
 
 

@@ -298,7 +298,7 @@ class Factory:
         paths = dict(found)
         if any(container._state.cgroup_paths == paths for container in self.list() if container.id != id):
             return  # it is the other one's
-        empty_and_destroy(select(host, self.cgroup_manager, paths, unit, lenient=self._is_rootless(host)))
+        empty_and_destroy(select(host, self.cgroup_manager, paths, unit, lenient=self.is_rootless(host)))
 
     def _step(self, name: str) -> None:
         """For the trace: it is this that takes the time from now on."""
@@ -405,13 +405,13 @@ class Factory:
         from pyocirun.cgroup.path import cgroup_paths
 
         paths = cgroup_paths(spec.linux.cgroups_path, id, host)
-        chosen = select(host, self.cgroup_manager, paths, lenient=self._is_rootless(host)).paths.items()
+        chosen = select(host, self.cgroup_manager, paths, lenient=self.is_rootless(host)).paths.items()
         if not spec.linux.cgroups_path and all(path.endswith(f"/{id}") for _, path in chosen):
             # The next container of this host, by the same manager, differs in the last name alone.
             self._bases = host, tuple([(controller, path[: -len(id)]) for controller, path in chosen])
         return tuple(chosen), None
 
-    def _is_rootless(self, host: Host) -> bool:
+    def is_rootless(self, host: Host) -> bool:
         """Whether cgroups that may not be made are passed over."""
         return not host.privileged if self.rootless is None else self.rootless
 
@@ -425,7 +425,7 @@ class Factory:
             request.bundle,
             request.rootfs,
             now(),
-            rootless=self._is_rootless(host),
+            rootless=self.is_rootless(host),
             cgroup_manager=self.cgroup_manager,
             cgroup_paths=dict(request.cgroup_paths),
             unit={name: getattr(request.unit, name) for name in type(request.unit)._fields} if request.unit else {},
