@@ -136,9 +136,13 @@ def load(paths: dict[str, str], unit: dict[str, Any] | None = None, *, lenient: 
         from pyocirun.cgroup.fs2 import V2Manager
 
         return V2Manager(paths[""], lenient=lenient)
-    from pyocirun.cgroup.fs import NullManager, V1Manager
+    if not paths:
+        from pyocirun.cgroup.none import NullManager
 
-    return V1Manager(paths, lenient=lenient) if paths else NullManager()
+        return NullManager()
+    from pyocirun.cgroup.fs import V1Manager
+
+    return V1Manager(paths, lenient=lenient)
 
 
 def select(
@@ -155,14 +159,16 @@ def select(
         top = host.unified.mountpoint if host.unified is not None else "/sys/fs/cgroup"
         return V2Manager(paths.get("", ""), top, lenient=lenient)
 
-    from pyocirun.cgroup.fs import NullManager, V1Manager
-
     if driver == "none":
+        from pyocirun.cgroup.none import NullManager
+
         return NullManager()
     if driver == "systemd" and unit is not None:
         return _of_unit(paths, unit, lenient=lenient)
     if driver != "cgroupfs":
         raise CgroupError(f"unknown cgroup driver {driver!r}", hint="use cgroupfs, systemd or none")
+    from pyocirun.cgroup.fs import V1Manager
+
     return V1Manager(paths, lenient=lenient)
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pyocirun.cgroup.fs import NullManager, V1Manager
+from pyocirun.cgroup.fs import V1Manager
 from pyocirun.cgroup.fs2 import V2Manager
 from pyocirun.cgroup.manager import ignored, load, select
+from pyocirun.cgroup.none import NullManager
 from pyocirun.cgroup.systemd import BOOTED, SystemdV1, SystemdV2, place
 from pyocirun.cgroup.unit import Unit
 from pyocirun.cgroup.v1 import Write, writes
