@@ -10,16 +10,16 @@ from pyocirun import files, native
 from pyocirun.cgroup.tree import (
     GONE,
     failed,
+    in_use,
     mkdir,
     move_process,
-    name_processes,
     processes_in,
     read_file,
-    remove_tree,
+    remove_trees,
     rmdir,
-    send_signal,
-    still_there,
+    signal_each,
     subtree,
+    survived,
     write_file,
 )
 from pyocirun.errors import CgroupError
@@ -108,8 +108,7 @@ class V1Manager:
         try:
             self.write(wanted)
         except BaseException as error:
-            if (left := saved.take_back()) and isinstance(error, CgroupError):
-                error.hint = f"{error.hint}; not all could be taken back: see {', '.join(left)}".lstrip("; ")
+            saved.take_back_after(error)
             if resources.devices and now.devices is not None:
                 self.write(_rules(self._now(resources).devices, now.devices))
             raise
@@ -195,15 +194,7 @@ class V1Manager:
             return
         wanted = [directory for _, directory in self._directories()]
         errors = native.each(native.RMDIR, wanted)
-        left = [directory for directory, error in zip(wanted, errors, strict=True) if error and -error not in GONE]
-        delay = 0.001
-        for _ in range(11):
-            left = [directory for directory in left if not remove_tree(directory)]
-            if not left:
-                return
-            time.sleep(delay)
-            delay = min(delay * 2, 0.25)
-        raise still_there(left)
+        remove_trees([path for path, error in zip(wanted, errors, strict=True) if error and -error not in GONE])
 
     def oom_kill_count(self) -> int:
         directory = self.path("memory")
@@ -266,11 +257,7 @@ class V1Manager:
             found |= processes_in(below)
         if found:
             self._foreign = True
-            raise CgroupError(
-                f"container's cgroup is not empty: {len(found)} process(es) found",
-                path=directory,
-                hint="give every container a cgroupsPath of its own",
-            )
+            raise in_use(directory, found)
         if directory == self.path("freezer") and self.freezer_state() == "FROZEN":
             self._foreign = True
             raise CgroupError("container's cgroup unexpectedly frozen", path=directory, controller="freezer")
@@ -380,14 +367,7 @@ class V1Manager:
             # Some processes cannot be frozen; whoever forks on is met again by the rounds below.
             _freeze_if_possible(directory, 0.5)
         try:
-            signalled: set[int] = set()
-            for _ in range(100):
-                new = set(self.all_pids()) - signalled
-                if not new:
-                    return
-                for pid in new:
-                    send_signal(pid, signal)
-                signalled |= new
+            signal_each(self.all_pids, signal)
         finally:
             if directory and thaw:
                 _write_freezer(directory, "THAWED")
@@ -399,11 +379,7 @@ class V1Manager:
         delay = 0.0002
         while left := self.all_pids():
             if time.monotonic() > deadline:
-                raise CgroupError(
-                    f"{len(left)} process(es) survived SIGKILL: {name_processes(left)}",
-                    path=self._main()[0],
-                    hint="a process in state D waits for the kernel; it will end when that wait does",
-                )
+                raise survived(self._main()[0], left)
             time.sleep(delay)
             delay = min(delay * 2, 0.05)
             if delay > 0.005:

@@ -10,16 +10,16 @@ from pyocirun import files, native
 from pyocirun.cgroup.tree import (
     GONE,
     failed,
+    in_use,
     mkdir,
     move_process,
-    name_processes,
     processes_in,
     read_file,
-    remove_tree,
+    remove_trees,
     rmdir,
-    send_signal,
-    still_there,
+    signal_each,
     subtree,
+    survived,
     write_file,
 )
 from pyocirun.errors import CgroupError
@@ -72,11 +72,7 @@ class V2Manager:
             return
         if found := self.all_pids():
             self._foreign = True
-            raise CgroupError(
-                f"container's cgroup is not empty: {len(found)} process(es) found",
-                path=self._directory,
-                hint="give every container a cgroupsPath of its own",
-            )
+            raise in_use(self._directory, found)
         if self.freezer_state() == "FROZEN":
             self._foreign = True
             raise CgroupError("container's cgroup unexpectedly frozen", path=self._directory, controller="freezer")
@@ -120,8 +116,7 @@ class V2Manager:
 
                 self.attach_devices(program(resources.devices))
         except BaseException as error:
-            if (left := saved.take_back()) and isinstance(error, CgroupError):
-                error.hint = f"{error.hint}; not all could be taken back: see {', '.join(left)}".lstrip("; ")
+            saved.take_back_after(error)
             raise
 
     def complete(self, resources: Resources) -> Resources:
@@ -246,7 +241,7 @@ class V2Manager:
             self._await_empty()
             return
         frozen = self.freezer_state() == "FROZEN"
-        self._signal_all(signal)
+        signal_each(self.all_pids, signal)
         if frozen and signal == _SIGKILL:
             self._write_freeze(False)
         if signal == _SIGKILL:
@@ -257,15 +252,8 @@ class V2Manager:
 
         Does nothing if `create` found the cgroup in use by somebody else.
         """
-        if self._foreign or not self._directory or rmdir(self._directory):
-            return
-        delay = 0.001
-        for _ in range(11):
-            if remove_tree(self._directory):
-                return
-            time.sleep(delay)
-            delay = min(delay * 2, 0.25)
-        raise still_there([self._directory])
+        if not self._foreign and self._directory and not rmdir(self._directory):
+            remove_trees([self._directory])
 
     def oom_kill_count(self) -> int:
         return self._event("memory.events", "oom_kill")
@@ -445,26 +433,9 @@ class V2Manager:
             raise failed(error, "cannot kill", f"{self._directory}/cgroup.kill", "") from error
         return True
 
-    def _signal_all(self, signal: int) -> None:
-        """Round by round, until none is left that has not got it: a fork comes after its parent."""
-        signalled: set[int] = set()
-        for _ in range(100):
-            new = set(self.all_pids()) - signalled
-            if not new:
-                return
-            for pid in new:
-                send_signal(pid, signal)
-            signalled |= new
-
     def _await_empty(self) -> None:
-        if self._await_event("populated", False, _KILL_SECONDS):
-            return
-        left = self.all_pids()
-        raise CgroupError(
-            f"{len(left)} process(es) survived SIGKILL: {name_processes(left)}",
-            path=self._directory,
-            hint="a process in state D waits for the kernel; it will end when that wait does",
-        )
+        if not self._await_event("populated", False, _KILL_SECONDS):
+            raise survived(self._directory, self.all_pids())
 
 
 def why_not_joined(directory: str, number: int) -> str:

@@ -11,7 +11,7 @@ from pyocirun.errors import CgroupError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Collection, Generator
 
 GONE = (errno.ENOENT, errno.ENODEV)
 BY_DESCRIPTOR = "/proc/self/fd/"
@@ -104,18 +104,41 @@ def remove_tree(directory: str) -> bool:
     return not [below for below in subtree(directory) if not rmdir(below)]
 
 
-def still_there(left: list[str]) -> CgroupError:
-    found: set[int] = set()
-    for directory in left:
-        for below in subtree(directory):
-            found |= processes_in(below)
-    code = 0
-    try:
-        posix.rmdir(left[0])
-    except OSError as error:
-        code = error.errno or 0
-    reason = f"in use by {name_processes(sorted(found))}" if found else posix.strerror(code)
-    return CgroupError(f"cannot remove cgroup {', '.join(left)}: {reason}", path=left[0], errno=code)
+def remove_trees(directories: list[str]) -> None:
+    """Raises CgroupError that names the processes in the way, after about a second of trying."""
+    left = directories
+    delay = 0.001
+    for _ in range(11):
+        left = [directory for directory in left if not remove_tree(directory)]
+        if not left:
+            return
+        time.sleep(delay)
+        delay = min(delay * 2, 0.25)
+    raise _still_there(left)
+
+
+def signal_each(pids: Callable[[], list[int]], signal: int) -> None:
+    """Round by round, until none is left that has not got it: a fork comes after its parent."""
+    signalled: set[int] = set()
+    for _ in range(100):
+        new = set(pids()) - signalled
+        if not new:
+            return
+        for pid in new:
+            _send_signal(pid, signal)
+        signalled |= new
+
+
+def in_use(directory: str, found: Collection[int]) -> CgroupError:
+    """For the pids that somebody else has in the cgroup that is to be a container's."""
+    text = f"container's cgroup is not empty: {len(found)} process(es) found"
+    return CgroupError(text, path=directory, hint="give every container a cgroupsPath of its own")
+
+
+def survived(directory: str, left: list[int]) -> CgroupError:
+    text = f"{len(left)} process(es) survived SIGKILL: {name_processes(left)}"
+    hint = "a process in state D waits for the kernel; it will end when that wait does"
+    return CgroupError(text, path=directory, hint=hint)
 
 
 def name_processes(pids: list[int]) -> str:
@@ -127,15 +150,6 @@ def name_processes(pids: list[int]) -> str:
         except OSError:
             shown.append(str(pid))
     return ", ".join(shown) + (f" and {len(pids) - 10} more" if len(pids) > 10 else "")
-
-
-def send_signal(pid: int, signal: int) -> None:
-    try:
-        posix.kill(pid, signal)
-    except ProcessLookupError:
-        pass
-    except OSError as error:
-        raise failed(error, f"cannot send signal {signal} to process {pid}", "", "") from error
 
 
 def read_file(path: str) -> str:
@@ -167,6 +181,29 @@ def failed(error: OSError, what: str, path: str, controller: str, hint: str = ""
     if not hint and error.errno == errno.EROFS:
         hint = "the cgroup file system is mounted read-only here"
     return CgroupError(f"{what}: {error.strerror}", path=path, controller=controller, errno=error.errno or 0, hint=hint)
+
+
+def _still_there(left: list[str]) -> CgroupError:
+    found: set[int] = set()
+    for directory in left:
+        for below in subtree(directory):
+            found |= processes_in(below)
+    code = 0
+    try:
+        posix.rmdir(left[0])
+    except OSError as error:
+        code = error.errno or 0
+    reason = f"in use by {name_processes(sorted(found))}" if found else posix.strerror(code)
+    return CgroupError(f"cannot remove cgroup {', '.join(left)}: {reason}", path=left[0], errno=code)
+
+
+def _send_signal(pid: int, signal: int) -> None:
+    try:
+        posix.kill(pid, signal)
+    except ProcessLookupError:
+        pass
+    except OSError as error:
+        raise failed(error, f"cannot send signal {signal} to process {pid}", "", "") from error
 
 
 class _Level:

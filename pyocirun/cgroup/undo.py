@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import posix
 
+from pyocirun.errors import CgroupError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,6 +43,11 @@ class Saved:
                 text = _read(f"{directory}/{name}") if name else None
                 if text is not None:
                     self._texts.setdefault(f"{directory}/{name}", text)
+
+    def take_back_after(self, error: BaseException) -> None:
+        """Take all back because of `error`, whose hint says then what could not be."""
+        if (left := self.take_back()) and isinstance(error, CgroupError):
+            error.hint = f"{error.hint}; not all could be taken back: see {', '.join(left)}".lstrip("; ")
 
     def take_back(self) -> list[str]:
         """Write the old values where they have changed, the last one first; what could not be written comes back.
