@@ -316,6 +316,8 @@ def test_wait_prints_the_exit_status(runtime: Runtime, bundle: Bundle, args: tup
     wait_for_orphan(pid)
 
     assert waiting.wait().ok().stdout == printed
+    assert runtime.state(id)["exitStatus"] == int(printed)
+    assert runtime("wait", id).ok().stdout == printed
 
 
 def _descriptors(pid: int) -> list[str]:

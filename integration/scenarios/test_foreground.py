@@ -56,6 +56,19 @@ def test_keep_leaves_a_stopped_container(runtime: Runtime, bundle: Bundle) -> No
     assert runtime.status(id) == "stopped"
 
 
+@only("pyocirun")
+@pytest.mark.parametrize(("args", "known"), [(("exit", "3"), 3), (("kill-self", "9"), 137)])
+def test_keep_keeps_the_exit_status(runtime: Runtime, bundle: Bundle, args: tuple[str, ...], known: int) -> None:
+    id = runtime.new_id()
+
+    runtime.run(bundle.args(*args), "--keep", id=id)
+
+    assert runtime.state(id)["exitStatus"] == known
+    assert runtime("wait", id).ok().stdout == f"{known}\n"
+    runtime.delete(id).ok()
+    assert not (runtime.root / id).exists()
+
+
 def test_without_keep_nothing_stays(runtime: Runtime, bundle: Bundle) -> None:
     id = runtime.new_id()
 

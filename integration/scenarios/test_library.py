@@ -344,6 +344,35 @@ def test_the_status_of_a_killed_process_is_minus_the_signal(box: Box) -> None:
     assert process.wait() == -signal.SIGTERM
 
 
+def test_the_exit_status_is_in_the_state_of_who_has_waited(box: Box) -> None:
+    container = box.running("/bin/sh", "-c", "exit 6")
+    container.wait()
+
+    assert (container.exit_status, container.state()["exitStatus"]) == (6, 6)
+    assert "exitStatus" not in box.factory.load(container.id).state()
+
+
+def test_an_exit_status_that_is_noted_is_known_to_all(box: Box) -> None:
+    container = box.running("/bin/sleep", "60")
+    container.kill(signal.SIGKILL)
+    container.wait()
+
+    container.note_exit_status()
+
+    loaded = box.factory.load(container.id)
+    assert (loaded.exit_status, loaded.wait(), loaded.state()["exitStatus"]) == (-9, -9, 137)
+
+
+def test_to_note_the_exit_status_of_what_is_deleted_is_no_error(box: Box) -> None:
+    container = box.running("/bin/true")
+    container.wait()
+    container.delete()
+
+    container.note_exit_status()
+
+    assert not os.path.exists(f"{box.factory.root}/{container.id}")
+
+
 def test_wait_twice_gives_the_same(box: Box) -> None:
     container = box.running("/bin/sh", "-c", "exit 5")
 

@@ -35,6 +35,10 @@ def run(call: Call, session: Session) -> int:
         container.start(notify_socket=notify, notify_in_background=signals is not None)
         session.step("wait for the container")
         status = signals.follow(pid, container.kill, container.wait, relay) if signals else 0
+        if signals and keep:
+            from pyocirun.cli.wait import note
+
+            note(container, session)
         done = True
     finally:
         if relay is not None:

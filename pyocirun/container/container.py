@@ -118,8 +118,23 @@ class Container:
             return "paused"
         return "created" if self._waits_at_gate() else "running"
 
+    @property
+    def exit_status(self) -> int | None:
+        """How init ended, as `wait` has it; None while it runs, and where nobody knows.
+
+        Who has waited for it knows it, and after `note_exit_status` everybody.
+        """
+        if self.init is not None and self.init.exit_status is not None:
+            return self.init.exit_status
+        from pyocirun.container.exit_status import noted
+
+        return noted(self._path) if not self.pid else None
+
     def state(self) -> dict[str, object]:
-        """The state as the specification has it, ready for JSON. Spec: runtime.md#state"""
+        """The state as the specification has it, ready for JSON. Spec: runtime.md#state
+
+        Of a stopped container, where it is known: exitStatus, with 128 + the signal that ended it.
+        """
         status = self.status
         shown: dict[str, object] = {
             "ociVersion": self._state.oci_version,
@@ -132,6 +147,8 @@ class Container:
         }
         if self._state.annotations:
             shown["annotations"] = self.annotations
+        if status == "stopped" and (ended := self.exit_status) is not None:
+            shown["exitStatus"] = ended if ended >= 0 else 128 - ended
         return {**shown, "owner": ""}
 
     def start(self, *, notify_socket: str | None = None, notify_in_background: bool = False) -> None:
@@ -330,6 +347,8 @@ class Container:
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end of init: see Process.wait."""
         if self.init is None:
+            if (noted := self.exit_status) is not None:
+                return noted
             text = f"the exit status of container {self.id} is not known: it ended before it was loaded"
             raise StateError(text, id=self.id, status="stopped")
         await_end(self.init, self._path, timeout)
@@ -342,6 +361,22 @@ class Container:
 
             await await_end(self.init, self._path, timeout)
         return self.wait(0)
+
+    def note_exit_status(self) -> None:
+        """After `wait`: keep what it returned beside the state, until the container is deleted.
+
+        Does nothing if it has been. Raises StateError.
+        """
+        from pyocirun.container.exit_status import note
+        from pyocirun.errors import ContainerNotExist
+
+        if (status := self.exit_status) is None:
+            return
+        try:
+            with self._locked() as directory:
+                note(directory, status)
+        except ContainerNotExist:
+            return
 
     def __enter__(self) -> Container:
         return self

@@ -28,6 +28,11 @@ class Process:
         self._status: int | None = None
         self._lock = allocate_lock()
 
+    @property
+    def exit_status(self) -> int | None:
+        """What `wait` has returned; None if nobody has waited yet."""
+        return self._status
+
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end. Exit status 0 to 255, or minus the signal that ended it. timeout: seconds, None for ever.
 
