@@ -27,20 +27,14 @@ class Log:
 
     path: of the log file, "" for standard error; or "journald:ID", "syslog:NAME".  json: JSON lines instead of text.
     debug: take debug lines too.  level: of "debug", "info", "warning" and "error", what is less is left out.
-    quiet: standard error may belong to a container: unless it is a terminal, only a failure writes there, and the
-    lines that were held back with it.
     """
 
-    def __init__(
-        self, path: str = "", *, json: bool = False, debug: bool = False, quiet: bool = False, level: str = "info"
-    ) -> None:
+    def __init__(self, path: str = "", *, json: bool = False, debug: bool = False, level: str = "info") -> None:
         self._path = path
         self._json = json
         self._debug = debug
         self._least = _LEVELS.index(level)
         self._sink: Send | None = None
-        self._quiet = quiet and not debug
-        self._held: list[bytes] = []
         self._fd = -1
         self._ended = False
 
@@ -74,9 +68,6 @@ class Log:
             self.warning(message)
             return
         self._ended = True
-        self._quiet = False
-        for line in self._held:
-            self._write(_STDERR, line)
         self._line("error", message, {"step": step, "errno": errno, "path": path, "hint": hint})
         to_file = self._fd not in (-1, _STDERR) or self._sink is not None
         lines = [printable(message)] if to_file else []
@@ -102,11 +93,7 @@ class Log:
             line = f"{_TAGS[level]}[{int(time.monotonic() - _START):04}] {printable(message)}"
         else:
             line = text_line(level, message, facts if fd != _STDERR else None)
-        data = _encoded(line)
-        if self._quiet and fd == _STDERR and not os.isatty(fd):
-            self._held.append(data)
-        else:
-            self._write(fd, data)
+        self._write(fd, _encoded(line))
 
     def _write(self, fd: int, data: bytes) -> None:
         """In one piece, so that lines of two calls do not mix in one file."""

@@ -118,26 +118,16 @@ def test_terminal_form_has_a_short_tag_and_seconds() -> None:
     assert re.fullmatch(r"ERRO\[\d{4}\] it broke\r\n", shown)
 
 
-def test_quiet_log_holds_warnings_back_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
-    Log(quiet=True).warning("careful")
+def test_warning_is_told_on_stderr_without_a_log_file(capfd: pytest.CaptureFixture[str]) -> None:
+    Log().warning("careful")
 
-    assert capfd.readouterr().err == ""
-
-
-def test_quiet_log_gives_its_warnings_with_a_failure(capfd: pytest.CaptureFixture[str]) -> None:
-    log = Log(quiet=True)
-    log.warning("careful")
-
-    log.fatal("it broke")
-
-    levels = [line.split()[1] for line in capfd.readouterr().err.splitlines()]
-    assert levels == ["level=warning", "level=error"]
+    assert re.fullmatch(r'time="\S+" level=warning msg="careful"\n', capfd.readouterr().err)
 
 
-def test_quiet_log_writes_warnings_into_its_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_warning_with_a_log_file_is_there_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "log"
 
-    Log(str(file), quiet=True).warning("careful")
+    Log(str(file)).warning("careful")
 
     assert 'msg="careful"' in file.read_text()
     assert capfd.readouterr().err == ""

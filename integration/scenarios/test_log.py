@@ -44,6 +44,16 @@ def test_without_a_log_file_errors_go_to_stderr(runtime: Runtime) -> None:
     assert last["level"] == "error"
 
 
+def test_without_a_log_file_warnings_go_to_stderr(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.process["capabilities"]["bounding"].append("CAP_NO_SUCH")
+
+    result = runtime.run(bundle.args("exit", "0"), options=("--log", "")).ok()
+
+    (line,) = [json.loads(line) for line in result.stderr.splitlines()]
+    assert line["level"] == "warning"
+    assert "CAP_NO_SUCH" in line["msg"]
+
+
 def test_the_log_is_appended_to(runtime: Runtime) -> None:
     log = runtime.base / "kept.log"
     log.write_text('{"level":"info","msg":"old","time":""}\n')

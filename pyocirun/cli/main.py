@@ -138,8 +138,6 @@ class Session:
                 json=self.flags.get("log-format") == "json",
                 debug=self.flags.get("debug", False),
                 level=level if level in _LEVELS else "info",
-                # Without a terminal, descriptors 0 to 2 of these belong to the container.
-                quiet=self.command in ("create", "exec", "restore", "run"),
             )
         return self._log
 
