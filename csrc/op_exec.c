@@ -104,9 +104,15 @@ struct output {
 	int64_t start;
 };
 
+/* A hook that could not be started. */
+struct problem {
+	int error; /* -errno; 0: there is none */
+	enum step step;
+};
+
 /* Never returns on success; the caller reports the error. State JSON is the input. */
 static int become_hook(struct run *r, const char *path, const uint64_t *args, const uint64_t *env,
-		       const struct output *outputs, int dir)
+		       const struct output *outputs, uint64_t bits)
 {
 	int input = r->state_fd;
 	int error = sys5(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
@@ -115,8 +121,8 @@ static int become_hook(struct run *r, const char *path, const uint64_t *args, co
 		error = sys2(__NR_setpgid, 0, 0);
 
 	sys1(__NR_umask, r->umask);
-	if (!error && dir >= 0)
-		error = sys1(__NR_fchdir, dir);
+	if (!error && bits & HOOK_IN_ROOT)
+		error = sys1(__NR_fchdir, r->root);
 
 	if (input < 0)
 		input = sys4(__NR_openat, AT_FDCWD, "/dev/null", O_RDONLY, 0);
@@ -130,6 +136,8 @@ static int become_hook(struct run *r, const char *path, const uint64_t *args, co
 		error = sys3(__NR_dup3, outputs[i].fd, i + 1, 0);
 	if (error >= 0)
 		error = sys3(NR_CLOSE_RANGE, 3, ~0U, CLOSE_RANGE_CLOEXEC);
+	if (error >= 0 && bits & HOOK_UNDER_FILTER)
+		error = filter_hook(r);
 	return error < 0 ? error : sys3(__NR_execve, path, args + 1, env + 1);
 }
 
@@ -137,20 +145,22 @@ static int become_hook(struct run *r, const char *path, const uint64_t *args, co
  * Starts the hook in a process group of its own. Returns its pid once execve has happened (the pipe closed), or -errno.
  */
 static int start_hook(struct run *r, const char *path, const uint64_t *args, const uint64_t *env,
-		      const struct output *outputs, int dir, int *pidfd)
+		      const struct output *outputs, uint64_t bits, int *pidfd)
 {
 	struct k_clone_args clone = { .flags = CLONE_PIDFD,
 				      .pidfd = (uint64_t)(uintptr_t)pidfd,
 				      .exit_signal = SIGCHLD };
 	int ends[2];
-	int problem = 0;
+	struct problem problem = { 0, STEP_EXECVE };
 	int pid = at(r, STEP_CREATE, sys2(__NR_pipe2, ends, O_CLOEXEC));
 
 	if (pid < 0)
 		return pid;
 	pid = at(r, STEP_CLONE, sys2(NR_CLONE3, &clone, sizeof(clone)));
 	if (pid == 0) {
-		problem = become_hook(r, path, args, env, outputs, dir);
+		r->step = STEP_EXECVE;
+		problem.error = become_hook(r, path, args, env, outputs, bits);
+		problem.step = r->step;
 		sys3(__NR_write, ends[1], &problem, sizeof(problem));
 		leave(HOOK_SPAWN_FAILED);
 	}
@@ -158,10 +168,10 @@ static int start_hook(struct run *r, const char *path, const uint64_t *args, con
 	if (pid > 0)
 		sys3(__NR_read, ends[0], &problem, sizeof(problem));
 	sys1(__NR_close, ends[0]);
-	if (pid > 0 && problem) {
+	if (pid > 0 && problem.error) {
 		sys4(__NR_wait4, pid, NULL, __WALL, NULL);
 		sys1(__NR_close, *pidfd);
-		return at(r, STEP_EXECVE, problem);
+		return at(r, problem.step, problem.error);
 	}
 	return pid;
 }
@@ -268,7 +278,7 @@ static int run_hook(struct run *r, struct cursor *c, const struct output *output
 		return error;
 	if (bits & HOOK_HAS_PROCESS_ENV)
 		put_home(r, (uint64_t *)(uintptr_t)env);
-	pid = start_hook(r, path, args, env, outputs, bits & HOOK_IN_ROOT ? r->root : -1, &pidfd);
+	pid = start_hook(r, path, args, env, outputs, bits, &pidfd);
 	if (pid < 0)
 		return pid;
 	error = await_hook(pid, pidfd, timeout_ms, &status);

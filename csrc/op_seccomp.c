@@ -23,6 +23,8 @@
 #define NO_SIGNAL 0x4000
 #define SENDER_STACK 8192
 #define NOT_YET INT32_MIN
+#define WITH_AGENT \
+	((uint64_t)(SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV))
 #define A_MOMENT 20000 /* ns */
 
 struct sender {
@@ -138,6 +140,36 @@ static int load_with_agent(struct run *r, uint64_t flags, const struct sock_fpro
 	return listener < 0 ? at(r, STEP_SECCOMP, listener) : 0;
 }
 
+static struct sock_fprog program_of(const uint64_t *list)
+{
+	return (struct sock_fprog){ (unsigned short)list[0],
+				    (struct sock_filter *)(uintptr_t)(list + 1) };
+}
+
+/*
+ * Puts a hook under the filter of the process that comes after it. There is no agent yet: what it would be asked for gets
+ * ENOSYS.
+ */
+int filter_hook(struct run *r)
+{
+	const struct plan_op *end = r->plan.ops + r->plan.header.op_count;
+	int error = at(r, STEP_CAPSET, raise_capability(CAP_SYS_ADMIN));
+
+	for (const struct plan_op *op = r->op + 1; op < end && !error; op++) {
+		struct cursor c = { (const uint64_t *)(const void *)(r->plan.base + op->fields) };
+		struct sock_fprog program;
+		uint64_t flags;
+
+		if (op->code != OP_SECCOMP)
+			continue;
+		program = program_of(take_list(&c));
+		flags = take_u64(&c) & ~WITH_AGENT;
+		error = at(r, STEP_SECCOMP,
+			   sys3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program));
+	}
+	return error;
+}
+
 /*
  * seccomp "nu": the program, an instruction a word; flags of seccomp(2). A process that may still gain privileges needs
  * CAP_SYS_ADMIN to load a filter.
@@ -146,8 +178,7 @@ int op_seccomp(struct run *r, struct cursor *c)
 {
 	const uint64_t *list = take_list(c);
 	uint64_t flags = take_u64(c);
-	struct sock_fprog program = { (unsigned short)list[0],
-				      (struct sock_filter *)(uintptr_t)(list + 1) };
+	struct sock_fprog program = program_of(list);
 	int error;
 
 	if (list[0] == 0 || list[0] > BPF_MAXINSNS)

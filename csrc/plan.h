@@ -183,6 +183,7 @@ enum step {
 #define CGROUP_OPTIONAL 1U
 #define HOOK_IN_ROOT 1U
 #define HOOK_HAS_PROCESS_ENV 2U /* HOME in it is what was looked up */
+#define HOOK_UNDER_FILTER 4U    /* the one that the seccomp operation of this plan loads */
 #define AFFINITY_OPTIONAL 1U
 #define TERMINAL_IS_CONSOLE 1U
 #define TARGET_IN_PROC 64U /* the target may be one of the files of procfs that may be covered */

@@ -130,6 +130,9 @@ int slot_fd(struct run *r, uint64_t slot);
 /* op_exec.c */
 int serves_later_hook(const struct run *r, uint32_t slot);
 
+/* op_seccomp.c */
+int filter_hook(struct run *r);
+
 /* op_process.c */
 int raise_capability(unsigned int number);
 

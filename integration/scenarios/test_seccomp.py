@@ -424,15 +424,48 @@ def test_an_agent_may_ask_that_only_a_kill_interrupts_it(runtime: Runtime, bundl
     assert runtime.run(bundle.args("mkdir", "/tmp/x")).stdout.strip() == "EDOM"
 
 
-@only("pyocirun")
-def test_hooks_in_the_container_are_not_under_the_filter(runtime: Runtime, bundle: Bundle) -> None:
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_hooks_in_the_container_are_under_the_filter(runtime: Runtime, bundle: Bundle, no_new_privileges: bool) -> None:
     deny(bundle, "mkdir")
+    bundle.process["noNewPrivileges"] = no_new_privileges
+    bundle.hook("startContainer", "/bin/probe", "mkdir", "/tmp/x")
+
+    done = runtime.run(bundle)
+
+    assert done.status == 1
+    assert "hook #0: exit status 1, stdout: EPERM" in done.stderr.replace("error running hook: ", "")
+    assert runtime.traces() == []
+
+
+def test_a_hook_that_the_filter_kills_fails_the_start(runtime: Runtime, bundle: Bundle) -> None:
+    deny(bundle, "mkdir", action="SCMP_ACT_KILL_PROCESS")
+    bundle.hook("startContainer", "/bin/probe", "mkdir", "/tmp/x")
+
+    done = runtime.run(bundle)
+
+    assert done.status == 1
+    assert "signal: bad system call" in done.stderr
+    assert runtime.traces() == []
+
+
+@only("pyocirun")
+def test_the_filter_need_not_allow_what_running_a_hook_takes(runtime: Runtime, bundle: Bundle) -> None:
+    deny(bundle, "clone", "clone3", "wait4", "ppoll", "pipe2", "setpgid", "dup3", "close_range", "memfd_create")
     bundle.hook("startContainer", "/bin/probe", "mkdir", "/tmp/by-the-hook")
     bundle.mount("/tmp", "tmpfs")
 
     done = runtime.run(bundle.args("ls", "/tmp"))
 
     assert "by-the-hook" in done.stdout
+
+
+@only("pyocirun")
+def test_a_hook_gets_no_answer_from_an_agent(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:
+    ask(bundle, agent.path)
+    bundle.hook("startContainer", "/bin/probe", "mkdir", "/tmp/x")
+
+    runtime.run(bundle).fails("startContainer hook #0: exit status 1, stdout: ENOSYS")
+    assert agent.told == []
 
 
 def test_an_agent_is_told_of_the_process(runtime: Runtime, bundle: Bundle, agent: Agent) -> None:

@@ -155,7 +155,9 @@ def container_hooks(kind: str, spec: Spec) -> list[ops.Op]:
     if kind == "createContainer":
         return [*ops.run_hooks(kind, hooks.create_container, spec.annotations)]
     # The specification is silent about a hook without env; in the container, runc gives it that of the process.
-    return [*ops.run_hooks(kind, hooks.start_container, spec.annotations, _environment(spec))]
+    # Its program comes from the image, so the filter is for it, too; nsexec itself stays outside until its end.
+    filtered = spec.linux.seccomp is not None
+    return [*ops.run_hooks(kind, hooks.start_container, spec.annotations, _environment(spec), filtered=filtered)]
 
 
 def sysctls(spec: Spec, host: Host, request: Request) -> list[ops.Op]:

@@ -44,6 +44,7 @@ INSIDE = 2048
 HELD = 4096
 HOOK_IN_ROOT = 1
 HOOK_HAS_PROCESS_ENV = 2
+HOOK_UNDER_FILTER = 4
 AFFINITY_OPTIONAL = 1
 KEEP_IF_DENIED = 2
 JOIN_ATTEMPT = 1 << 63
@@ -1091,7 +1092,8 @@ class RunHook(Op):
     """Run one hook from nsexec. timeout: in seconds, None is none.  args: with args[0].
 
     stdout, stderr: files of the host that its output is appended to, "" for none: then an error tells its end.
-    has_process_env: env is that of the process, with the HOME that is looked up.
+    has_process_env: env is that of the process, with the HOME that is looked up.  filtered: it is under the filter of
+    LoadSeccomp, which comes later in the plan.
     """
 
     wire = "hook"
@@ -1104,13 +1106,16 @@ class RunHook(Op):
     stdout: str = ""
     stderr: str = ""
     has_process_env: bool = False
+    filtered: bool = False
 
     def describe(self) -> str:
-        return f"run {self.kind} hook #{self.index} {self.path}"
+        under = " under the seccomp filter" if self.filtered else ""
+        return f"run {self.kind} hook #{self.index} {self.path}{under}"
 
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
         bits = HOOK_IN_ROOT if self.kind == "createContainer" else 0
         bits |= HOOK_HAS_PROCESS_ENV if self.has_process_env else 0
+        bits |= HOOK_UNDER_FILTER if self.filtered else 0
         outputs = [slots[Slot("output", path)] if path else NO_SLOT for path in (self.stdout, self.stderr)]
         return (self.path, self.args, self.env, min((self.timeout or 0) * 1000, LONGEST_MS), bits, *outputs)
 
@@ -1123,11 +1128,16 @@ HOOK_OUTPUTS = ("run.oci.hooks.stdout", "run.oci.hooks.stderr")
 
 
 def run_hooks(
-    kind: str, hooks: Sequence[Hook], annotations: dict[str, str], process_env: tuple[str, ...] | None = None
+    kind: str,
+    hooks: Sequence[Hook],
+    annotations: dict[str, str],
+    process_env: tuple[str, ...] | None = None,
+    *,
+    filtered: bool = False,
 ) -> list[RunHook]:
     """The operations that run hooks of one kind. Without args a hook gets its path as args[0].
 
-    process_env: what a hook has whose environment is absent; None: an empty one.
+    process_env: what a hook has whose environment is absent; None: an empty one.  filtered: see RunHook.
     """
     stdout, stderr = (annotations.get(name, "") for name in HOOK_OUTPUTS)
     plan = []
@@ -1135,7 +1145,7 @@ def run_hooks(
         inherits = hook.env is None and process_env is not None
         env = (process_env if inherits else hook.env) or ()
         args = hook.args or (hook.path,)
-        plan.append(RunHook(kind, index, hook.path, args, env, hook.timeout, stdout, stderr, inherits))
+        plan.append(RunHook(kind, index, hook.path, args, env, hook.timeout, stdout, stderr, inherits, filtered))
     return plan
 
 

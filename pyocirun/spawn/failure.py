@@ -86,13 +86,20 @@ def hook_error(op: ops.RunHook, message: Message) -> HookError:
     elif message.value < 0:
         why = f"{native.step_name(message.step)} {op.path}: {words(message.error)}"
     elif message.value & 0x7F:
-        why = f"signal: {message.value & 0x7F}"
+        why = f"signal: {signal_words(message.value & 0x7F)}"
     else:
         why = f"exit status {message.value >> 8}"
     text = f"error running {name}: {why}"
     if message.value >= 0:
         text += f", stdout: {stdout.strip()}, stderr: {stderr.strip()}"
     return HookError(text, hook=name, status=message.value, stdout=stdout, stderr=stderr, path=op.path)
+
+
+def signal_words(number: int) -> str:
+    """What the signal is called, in Go's words: "bad system call"; its number if it has no name."""
+    from signal import strsignal
+
+    return (strsignal(number) or str(number)).lower()
 
 
 def words(number: int) -> str:

@@ -84,6 +84,7 @@ from pyocirun.spec.linux import (
 from pyocirun.spec.mounts import Mount as SpecMount
 from pyocirun.spec.process import Capabilities, ConsoleSize, Rlimit, Scheduler, User
 from pyocirun.spec.resources import parse_resources
+from pyocirun.spec.seccomp import Seccomp
 from tests.support import (
     CHARGED_PATHS,
     HOST_NESTED,
@@ -303,6 +304,12 @@ def test_start_container_hook_has_the_environment_of_the_process_unless_it_has_i
 
     assert only(plan, RunHook).env == wanted
     assert only(plan, RunHook).has_process_env == (env is None)
+
+
+def test_start_container_hooks_alone_are_under_the_filter() -> None:
+    plan = build(minimal_spec(hooks=ALL_HOOKS, seccomp=Seccomp("SCMP_ACT_ALLOW")))
+
+    assert {op.kind: op.filtered for op in every(plan, RunHook)} == {"createContainer": False, "startContainer": True}
 
 
 def test_other_hooks_have_no_environment_but_their_own() -> None:

@@ -74,7 +74,7 @@ EVERY_OP: tuple[Op, ...] = (
     ops.OwnRlimit("RLIMIT_NOFILE", 7, 33, 34),
     ops.Resolve("sh", "/bin:/sbin"),
     ops.RunHook("createContainer", 0, "/h", ("h", ""), ("A=1",), 30),
-    ops.RunHook("startContainer", 1, "/i", ("i",), (), None, "/out", "/err"),
+    ops.RunHook("startContainer", 1, "/i", ("i",), (), None, "/out", "/err", filtered=True),
     ops.Exec(("sh", "-c", 'echo "\\ \té"'), ("A=1", "B=")),
     ops.Finish(),
     ops.Affinity((0, 33, 64), True),
