@@ -41,6 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "newer: with the engines of newer.py, in `make engines` alone unless it is `short` too"
     )
+    config.addinivalue_line(
+        "markers", "guest: an engine of `make vm-engines`, of which it runs what has the mark cgroups"
+    )
+    config.addinivalue_line("markers", "cgroups: about the driver of cgroups")
+    config.addinivalue_line("markers", "with_systemd: an engine whose driver of cgroups is systemd")
     config.addinivalue_line("markers", "short: among what CI runs with the newer engines")
     if NEEDS["root"]():
         isolate()

@@ -14,7 +14,7 @@ import docker as client
 from docker.errors import APIError, NotFound
 
 from integration.engines import docker, podman
-from integration.engines.engine import DEFAULT, Engine, Wish
+from integration.engines.engine import DEFAULT, Engine, Figures, Wish
 from integration.engines.machine import BASE, NAME, SLICE, Ended, eventually
 
 # Its service has conmon wait for so many seconds after an exec.
@@ -124,6 +124,19 @@ class Api(Engine):
         told = self.connection.stats(container, stream=False)["memory_stats"]
         return int(told["usage"]), int(told["limit"])
 
+    def figures(self, container: str) -> Figures:
+        told = self.connection.stats(container, stream=False)
+        memory, cpu, processes = told["memory_stats"], told["cpu_stats"]["cpu_usage"], told["pids_stats"]
+        return {
+            **memory.get("stats", {}),
+            "memory": memory["usage"],
+            "limit": memory["limit"],
+            "processes": processes["current"],
+            "processor": cpu["total_usage"],
+            "user": cpu["usage_in_usermode"],
+            "kernel": cpu["usage_in_kernelmode"],
+        }
+
     def restarts(self, container: str) -> int:
         return int(self.inspect(container)["RestartCount"])
 
@@ -157,6 +170,9 @@ class Docker(Api):
         self._daemon = engine
         self.connect(docker.SOCKET.removeprefix("unix://"))
 
+    def runtime_root(self) -> str:
+        return self._daemon.runtime_root()
+
     def leftovers(self) -> list[str]:
         return [*(f"container {name}" for name in self.containers()), *self._daemon.traces()]
 
@@ -180,6 +196,16 @@ class Podman(Api):
     def host_config(self, wish: Wish) -> dict[str, Any]:
         parent = {} if self.user else {"CgroupParent": SLICE if self._podman.systemd else f"/{NAME}"}
         return super().host_config(wish) | parent
+
+    def figures(self, container: str) -> Figures:
+        told = super().figures(container)
+        if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+            # It takes them from a file that counts nanoseconds, the runtimes from one that counts ticks.
+            del told["user"], told["kernel"]
+        return told
+
+    def runtime_root(self) -> str:
+        return self._podman.runtime_root()
 
     def profile(self, profile: str) -> str:
         return profile if profile == "unconfined" else self.machine.write(f"{BASE}/profile.json", profile)

@@ -6,7 +6,7 @@ import os
 import subprocess
 
 from integration.engines.image import archive, compile_box, tar
-from integration.engines.machine import BASE, NAME, TIMEOUT, Machine, cgroups, descendants, eventually
+from integration.engines.machine import BASE, NAME, TIMEOUT, Machine, cgroups, cgroups_left, descendants, eventually
 
 IMAGE = "example.test/box:latest"
 NAMESPACE = NAME
@@ -63,11 +63,6 @@ class Containerd:
         """`ctr run` of /box with args."""
         return self.ctr(*self.run_arguments(container, *args, options=options))
 
-    def runtime_says(self, *arguments: str) -> str:
-        """What the runtime prints, asked as containerd's shim asks it."""
-        argv = self.machine.entered([self.runtime, "--root", f"/run/containerd/runc/{NAMESPACE}", *arguments])
-        return subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout
-
     def tasks(self) -> dict[str, str]:
         """Status (RUNNING, STOPPED, ...) by container, as `ctr task ls` prints it."""
         rows = [line.split() for line in self.ctr("task", "ls").stdout.splitlines()[1:]]
@@ -86,7 +81,7 @@ class Containerd:
         for directory in ("engine/state/io.containerd.runtime.v2.task/", "containerd/runc/"):
             left += [f"state {path}" for path in self._entries(f"/run/{directory}{NAMESPACE}") if path[:1] != "@"]
         left += [f"mount {line}" for line in self.mounts() if NAMESPACE in line]
-        return left + [f"cgroup {path}" for path in cgroups() if os.path.basename(path) != NAMESPACE]
+        return left + [f"cgroup {path}" for path in cgroups_left()]
 
     def tidy(self) -> None:
         """Remove what a failed test left in the daemon."""

@@ -17,9 +17,9 @@ from cri_api.v1.api_pb2_grpc import RuntimeServiceStub
 
 from integration.engines import newer
 from integration.engines.ctr import import_options
-from integration.engines.engine import DEFAULT, Engine, Wish
+from integration.engines.engine import DEFAULT, Engine, Figures, Wish
 from integration.engines.image import archive, compile_box, rootfs
-from integration.engines.machine import BASE, NAME, SLICE, Ended, Machine, cgroups
+from integration.engines.machine import BASE, NAME, SLICE, Ended, Machine, cgroups_left
 
 TOOLS = ("containerd", "ctr", "containerd-shim-runc-v2", "busybox", "cc")
 IMAGE = "example.test/box:latest"
@@ -272,6 +272,16 @@ class Cri(Engine):
         request = api.UpdateContainerResourcesRequest(container_id=container, linux=resources)
         return self._attempt(self.service.UpdateContainerResources, request)
 
+    def figures(self, container: str) -> Figures:
+        told = self.service.ContainerStats(api.ContainerStatsRequest(container_id=container)).stats
+        memory = told.memory
+        figures = {"working set": memory.working_set_bytes.value, "processor": told.cpu.usage_core_nano_seconds.value}
+        more = {"memory": "usage_bytes", "pgfault": "page_faults", "pgmajfault": "major_page_faults"}  # since 1.7
+        return figures | {name: getattr(memory, key).value for name, key in more.items() if memory.HasField(key)}
+
+    def runtime_root(self) -> str:
+        return self.root
+
     def memory(self, container: str) -> tuple[int, int]:
         stats = self.service.ContainerStats(api.ContainerStatsRequest(container_id=container)).stats
         info = json.loads(self._status(container, verbose=True).info["info"])
@@ -305,7 +315,7 @@ class Cri(Engine):
         kept = self.pods()
         left = [f"container {name}" for name in self.containers()]
         left += [f"pod {name}" for name in kept if name != self._pod]
-        below = [path for path in cgroups() if path.split("/")[-1] != NAME and not any(pod in path for pod in kept)]
+        below = [path for path in cgroups_left() if not any(pod in path for pod in kept)]
         left += [f"cgroup {path}" for path in below]
         state = self.machine.path(self.root)
         names = os.listdir(state) if os.path.isdir(state) else []

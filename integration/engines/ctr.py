@@ -8,14 +8,19 @@ import os
 import re
 
 from integration.engines import newer
-from integration.engines.engine import DEFAULT, Engine, Wish, finish
+from integration.engines.engine import DEFAULT, Engine, Figures, Wish, finish
 from integration.engines.image import archive, compile_box, rootfs
-from integration.engines.machine import BASE, NAME, SLICE, Ended, Machine, cgroups
+from integration.engines.machine import BASE, NAME, SLICE, Ended, Machine, cgroups_left
 
 TOOLS = ("containerd", "ctr", "containerd-shim-runc-v2", "busybox", "cc")
 IMAGE = "example.test/box:latest"
 SOCKET = f"{BASE}/containerd.sock"
 STATUS = {"RUNNING": "running", "PAUSED": "paused", "STOPPED": "exited"}
+# Lines of memory.stat on cgroup v2 that it tells, and that do not change while nothing runs.
+STAT = (
+    *("anon", "file", "shmem", "file_mapped", "slab", "inactive_anon", "active_anon", "inactive_file", "active_file"),
+    *("pgfault", "pgmajfault"),
+)
 CONFIG = f"""
 version = 2
 root = "{BASE}/root"
@@ -128,10 +133,24 @@ class Ctr(Engine):
         return self("task", "resume", container)
 
     def memory(self, container: str) -> tuple[int, int]:
-        memory = json.loads(self("task", "metrics", "--format", "json", container).ok())["memory"]
+        told = self.figures(container)
+        return told["memory"], told["limit"]
+
+    def figures(self, container: str) -> Figures:
+        told = json.loads(self("task", "metrics", "--format", "json", container).ok())
+        memory, cpu = told["memory"], told["cpu"]
+        figures = {"processes": told["pids"]["current"], "limit of processes": told["pids"].get("limit", 0)}
         if isinstance(memory["usage"], dict):  # cgroup v1
-            return memory["usage"]["usage"], memory["usage"]["limit"]
-        return memory["usage"], memory["usage_limit"]
+            times, uses = cpu["usage"], memory["usage"]
+            figures |= {"memory": uses["usage"], "limit": uses["limit"], "processor": times["total"]}
+            return figures | {"user": times.get("user", 0), "kernel": times.get("kernel", 0)}
+        figures |= {name: value for name, value in memory.items() if name in STAT}
+        figures |= {"memory": memory["usage"], "limit": memory["usage_limit"]}
+        times = ("processor", "usage_usec"), ("user", "user_usec"), ("kernel", "system_usec")
+        return figures | {name: 1000 * int(cpu[key]) for name, key in times}
+
+    def runtime_root(self) -> str:
+        return f"/run/containerd/runc/{NAME}"
 
     def remove(self, container: str) -> Ended:
         self("task", "delete", "--force", container)
@@ -147,7 +166,7 @@ class Ctr(Engine):
     def leftovers(self) -> list[str]:
         left = [f"container {name}" for name in self.containers()]
         left += [f"process {line}" for line in self.machine.processes().values() if "containerd-shim" in line]
-        left += [f"cgroup {path}" for path in cgroups() if os.path.basename(path) != NAME]
+        left += [f"cgroup {path}" for path in cgroups_left()]
         state = self.machine.path(f"/run/containerd/runc/{NAME}")
         names = os.listdir(state) if os.path.isdir(state) else []
         return left + [f"state {name}" for name in names if not name.startswith("@")]

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from integration.engines import newer
-from integration.engines.engine import DEFAULT, Engine, Wish, finish
+from integration.engines.engine import DEFAULT, Engine, Figures, Wish, finish
 from integration.engines.image import compile_box, rootfs
-from integration.engines.machine import BASE, NAME, SLICE, Ended, Machine, cgroups
+from integration.engines.machine import BASE, NAME, PATIENCE, SLICE, Ended, Machine, cgroups_left
 
 TOOLS = ("dockerd", "docker", "containerd", "containerd-shim-runc-v2", "busybox", "cc")
 # Beside Debian's daemon Debian's client, whatever comes first on PATH.
@@ -39,6 +39,7 @@ class DockerClient(Engine):
     """An engine with a command line such as docker's."""
 
     network = ("--network", "none")
+    rounding = 0.001
 
     def command(self) -> list[str]:
         """The client, and where its engine is."""
@@ -123,6 +124,11 @@ class DockerClient(Engine):
         usage, limit = self("stats", "--no-stream", "--format", "{{.MemUsage}}", container).ok().split(" / ")
         return bytes_of(usage), bytes_of(limit)
 
+    def figures(self, container: str) -> Figures:
+        form = "{{.MemUsage}} / {{.PIDs}}"
+        usage, limit, processes = self("stats", "--no-stream", "--format", form, container).ok().split(" / ")
+        return {"working set": bytes_of(usage), "limit": bytes_of(limit), "processes": int(processes)}
+
     def restarts(self, container: str) -> int:
         return int(self.inspect(container, "{{.RestartCount}}"))
 
@@ -141,7 +147,7 @@ class Docker(DockerClient):
     """dockerd with `runtime` under the name OWN, and as its default.
 
     remap: with userns-remap; first_on_path: a directory where its programs are looked for first; systemd: as the driver
-    of cgroups.
+    of cgroups.  tasks: below what directory containerd keeps files of containers.
     """
 
     name = "docker"
@@ -155,7 +161,7 @@ class Docker(DockerClient):
         first_on_path: str = "",
         systemd: bool = False,
     ) -> None:
-        self.runtime, self._newer = runtime, bool(tree)
+        self.runtime, self._newer, self._remap = runtime, bool(tree), remap
         self._client = f"{tree}/usr/bin/docker" if tree else CLIENT
         self.lacks = {} if remap else {"user namespace": "it has them for all containers or none: see test_docker.py"}
         written: dict[str, Any] = {
@@ -183,7 +189,9 @@ class Docker(DockerClient):
             }
         files[f"{BASE}/daemon.json"] = json.dumps(written)
         daemon = ["dockerd", "--config-file", f"{BASE}/daemon.json"]
-        if systemd:
+        self.tasks = f"{BASE}/exec/containerd/daemon/io.containerd.runtime.v2.task/moby"
+        if systemd or PATIENCE > 1:
+            self.tasks = f"{BASE}/containerd-state/io.containerd.runtime.v2.task/moby"
             # dockerd waits 15 s for a containerd that it starts itself, which may be too little under emulation.
             files[f"{BASE}/containerd.toml"] = CONTAINERD
             beside = f"containerd --config {BASE}/containerd.toml &"
@@ -200,6 +208,10 @@ class Docker(DockerClient):
     def command(self) -> list[str]:
         return [self._client, "--host", SOCKET]
 
+    def runtime_root(self) -> str:
+        namespace = "moby-1000000.1000000" if self._remap and self._newer else "moby"
+        return f"{BASE}/exec/runtime-runc/{namespace}"
+
     def run(self, *args: str, wish: Wish = DEFAULT) -> Ended:
         if self._newer and args[:2] == ("sh", "-c"):
             # Of a container that ends at once, docker 28 may lose the output where the machine is busy.
@@ -212,8 +224,8 @@ class Docker(DockerClient):
     def traces(self) -> list[str]:
         """What the daemon has forgotten and should not have."""
         left = [f"process {line}" for line in self.machine.processes().values() if "containerd-shim" in line]
-        left += [f"cgroup {path}" for path in cgroups() if os.path.basename(path) != NAME]
-        state = self.machine.path(f"{BASE}/exec/runtime-runc/moby")
+        left += [f"cgroup {path}" for path in cgroups_left()]
+        state = self.machine.path(self.runtime_root())
         for name in os.listdir(state) if os.path.isdir(state) else []:
             left += [f"state {name}"] if not name.startswith("@") else []
         return left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -33,6 +34,10 @@ class Wish:
 
 DEFAULT = Wish()
 
+Figures = dict[str, int]
+"""What a container uses: bytes of "memory" and their "limit"; "working set", without what can be freed at once;
+"processes" and "limit of processes"; nanoseconds of "processor", in "user" and "kernel" mode; lines of memory.stat."""
+
 
 class Engine:
     """One engine that runs, with the image in it.
@@ -40,12 +45,15 @@ class Engine:
     lacks: what it cannot do, or not on this machine, and why: those scenarios are skipped for every runtime.
     codes: whether its client turns the words of an error into 126 and 127.
     root_outside: what the user 0 of a container with a user namespace is on the host.
+    rounding: by how much of themselves its figures may be off, which are printed for people.
     """
 
     name = ""
     lacks: dict[str, str] = {}
     codes = True
     root_outside = 1000000
+    rounding = 0.0
+    user = 0
     runtime: str
     machine: Machine
 
@@ -92,6 +100,19 @@ class Engine:
         """Bytes in use and the limit, as the engine tells its user."""
         raise NotImplementedError
 
+    def figures(self, container: str) -> Figures:
+        """What it tells of the container's use."""
+        raise NotImplementedError
+
+    def runtime_root(self) -> str:
+        """Where it has the runtime keep its state; "" where it does not say."""
+        raise NotImplementedError
+
+    def figures_of_runtime(self, container: str) -> Figures:
+        """What the runtime tells of it, with more names than any engine has."""
+        root = ["--root", self.runtime_root()] if self.runtime_root() else []
+        return of_events(self.machine(self.runtime, *root, "events", "--stats", container, user=self.user).ok())
+
     def restarts(self, container: str) -> int:
         """How often it was started again."""
         raise NotImplementedError
@@ -131,6 +152,23 @@ def finish(process: subprocess.Popen[str], timeout: int = 120) -> Ended:
             process.kill()
             process.wait()
     return Ended(process.returncode, stdout, stderr)
+
+
+def of_events(line: str) -> Figures:
+    """The figures in what `events --stats` prints."""
+    data = json.loads(line)["data"]
+    memory, cpu, raw = data["memory"], data["cpu"]["usage"], data["memory"]["raw"]
+    return {
+        **raw,
+        "memory": memory["usage"]["usage"],
+        "limit": memory["usage"]["limit"],
+        "working set": memory["usage"]["usage"] - raw.get("total_inactive_file", raw["inactive_file"]),
+        "processes": data["pids"]["current"],
+        "limit of processes": data["pids"].get("limit", 0),
+        "processor": cpu["total"],
+        "user": cpu["user"],
+        "kernel": cpu["kernel"],
+    }
 
 
 def runtime_path() -> str:

@@ -254,11 +254,15 @@ class Machine:
 
 
 def eventually(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Wait until the condition holds; AssertionError if it does not in that time."""
-    end = time.monotonic() + seconds * PATIENCE
+    """Wait until the condition holds; AssertionError if it does not in that time.
+
+    It is asked less and less often, for asking costs what it waits for: 20 times a second, or as often in PATIENCE.
+    """
+    end, nap = time.monotonic() + seconds * PATIENCE, 0.05
     while not condition():
         assert time.monotonic() < end, f"it took too long until {what}"
-        time.sleep(0.05)
+        time.sleep(nap)
+        nap = min(1.5 * nap, 0.05 * PATIENCE)
 
 
 def _pid_namespaces(pid: int) -> set[str]:
@@ -322,17 +326,33 @@ def cgroups() -> list[str]:
     return found
 
 
+def cgroups_left() -> list[str]:
+    """Those below NAME and SLICE, without NAME itself and what only looks like a cgroup."""
+    return [path for path in cgroups() if os.path.basename(path) != NAME and not _is_plain(path)]
+
+
 def removed(cgroup: str) -> bool:
     try:
         os.rmdir(cgroup)
     except FileNotFoundError:
         return True
     except OSError:
-        # podman writes to files of hierarchies that it thinks are mounted: there they are files as any other.
-        if os.stat(cgroup).st_dev != os.stat(CGROUPS).st_dev or os.path.exists(f"{CGROUPS}/cgroup.procs"):
+        if not _is_plain(cgroup):
             return False
         shutil.rmtree(cgroup)
     return True
+
+
+def _is_plain(path: str) -> bool:
+    """Whether it is a directory as any other, in the place of a hierarchy that is not mounted.
+
+    podman and crun write to files of those that they think are mounted.
+    """
+    try:
+        own = os.stat(path).st_dev
+    except FileNotFoundError:
+        return False
+    return own == os.stat(CGROUPS).st_dev and not os.path.exists(f"{CGROUPS}/cgroup.procs")
 
 
 # ---- the first process of the pid namespace ----

@@ -8,7 +8,7 @@ import subprocess
 
 from integration.engines import newer
 from integration.engines.docker import IMAGE, DockerClient, bytes_of, with_line
-from integration.engines.engine import Wish
+from integration.engines.engine import Figures, Wish
 from integration.engines.image import compile_box, rootfs
 from integration.engines.machine import BASE, NAME, SLICE, Ended, Machine, cgroups
 
@@ -59,6 +59,7 @@ class Podman(DockerClient):
     """
 
     name = "podman"
+    rounding = 0.0
 
     def __init__(self, runtime: str, tree: str = "", user: int = 0, systemd: bool = False, service: str = "") -> None:
         self.runtime, self.user, self.systemd, self.newer = runtime, user, systemd, bool(tree)
@@ -127,6 +128,15 @@ class Podman(DockerClient):
     def memory(self, container: str) -> tuple[int, int]:
         usage, limit = self("stats", "--no-stream", "--format", "{{.MemUsageBytes}}", container).ok().split(" / ")
         return bytes_of(usage), bytes_of(limit)
+
+    def figures(self, container: str) -> Figures:
+        names = {"memory": "MemUsage", "limit": "MemLimit", "processes": "PIDs", "processor": "CPUNano"}
+        form = " ".join(f"{{{{.ContainerStats.{name}}}}}" for name in names.values())
+        told = self("stats", "--no-stream", "--format", form, container).ok().split()
+        return dict(zip(names, map(int, told), strict=True))
+
+    def runtime_root(self) -> str:
+        return ""
 
     def update_memory(self, container: str, limit: int) -> Ended:
         return self("update", "--memory", str(limit), "--memory-swap", "-1", container)

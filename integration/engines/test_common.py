@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -18,16 +19,19 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from integration.engines import api, cri, crio, ctr, docker, newer, podman
-from integration.engines.engine import DEFAULT, Engine, Wish, runtime_path
+from integration.engines.engine import DEFAULT, Engine, Figures, Wish, runtime_path
 from integration.engines.machine import NEEDED, PATIENCE, eventually
 from integration.harness import requires
 
 MIB = 1 << 20
 # containerd gives a shim five seconds, however long everything takes.
 AT_ONCE = 20 if PATIENCE == 1 else 4
-TRAP = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done"
-DEAF = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
-COUNT = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.05; done"
+# A program that is started ten times a second is a load where every start is slow.
+NAP = 0.1 * PATIENCE
+TRAP = f"trap 'exit 3' TERM; echo ready; while :; do sleep {NAP}; done"
+DEAF = f"trap '' TERM; echo ready; while :; do sleep {NAP}; done"
+BUSY_ONCE = "head -c 3000000 /dev/zero >/tmp/file; sleep 1000 & sleep 1001 & echo ready; wait"
+COUNT = f"n=0; while :; do n=$((n+1)); echo $n; sleep {NAP / 2}; done"
 LIMIT = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null"
 FORBID_MKDIR = {
     "defaultAction": "SCMP_ACT_ALLOW",
@@ -52,6 +56,8 @@ ENGINES: dict[str, tuple[Callable[[str, str], Engine], tuple[str, ...]]] = {
 }
 # What `make engines` runs, and CI does not: the way through the runtime is nearly that of another one.
 FULL = ["docker, remapped", "docker by API", "podman by API"]
+# What `make vm-engines` runs: with systemd the whole list, with cgroupfs what has the mark `cgroups`.
+GUEST = ["docker", "ctr", "CRI", "podman", *(name for name in ENGINES if name.endswith(", systemd"))]
 # There is no newer one of these, whose way through the runtime is that of the others or that needs the guest.
 OWN = ["cri-o", *(name for name in ENGINES if name.endswith((" by API", ", systemd")))]
 
@@ -67,6 +73,8 @@ def _parameters() -> list[object]:
 
 def _marks(name: str, new: bool) -> list[pytest.MarkDecorator]:
     marks = [pytest.mark.full] if name in FULL else []
+    marks += [pytest.mark.guest] if name in GUEST and not new else []
+    marks += [pytest.mark.with_systemd] if name.endswith(", systemd") else []
     marks += [pytest.mark.newer] if new else []
     return marks + ([requires("cri-o")] if name == "cri-o" else [])
 
@@ -266,6 +274,7 @@ def test_stop_kills_what_does_not_listen(engine: Engine) -> None:
     assert engine.wait(container) == 137
 
 
+@pytest.mark.cgroups
 @asks("pause")
 def test_a_paused_container_does_nothing_until_it_is_resumed(engine: Engine) -> None:
     container = ready(engine, "echo ready; " + COUNT)
@@ -281,6 +290,7 @@ def test_a_paused_container_does_nothing_until_it_is_resumed(engine: Engine) -> 
     assert engine.status(container) == "running"
 
 
+@pytest.mark.cgroups
 @asks("update")
 def test_an_update_changes_the_limit(engine: Engine) -> None:
     container = ready(engine, TRAP, Wish(memory=64 * MIB))
@@ -293,6 +303,7 @@ def test_an_update_changes_the_limit(engine: Engine) -> None:
 # ---- what the container is given ----
 
 
+@pytest.mark.cgroups
 @pytest.mark.short
 @asks("limits")
 def test_limits_are_seen_in_the_container_and_by_the_engine(engine: Engine) -> None:
@@ -306,6 +317,32 @@ def test_limits_are_seen_in_the_container_and_by_the_engine(engine: Engine) -> N
     assert 0 < used < limit
 
 
+@pytest.mark.cgroups
+@asks("limits")
+def test_figures_are_those_that_the_runtime_tells(engine: Engine) -> None:
+    container = ready(engine, BUSY_ONCE, Wish(memory=64 * MIB))
+
+    theirs, ours = figures_of_both(engine, container)
+
+    assert {"processor"} < theirs.keys() or engine.rounding
+    assert theirs == pytest.approx({name: ours[name] for name in theirs}, rel=engine.rounding, abs=0)
+
+
+def figures_of_both(engine: Engine, container: str) -> tuple[Figures, Figures]:
+    """The engine's and the runtime's, once they agree: what the set-up has cost is given back with delay.
+
+    If they never do, the last ones, for a text that shows them.
+    """
+    end = time.monotonic() + 20 * PATIENCE
+    while True:
+        theirs, ours = engine.figures(container), engine.figures_of_runtime(container)
+        same = pytest.approx({name: ours[name] for name in theirs}, rel=engine.rounding, abs=0)
+        if theirs == same or time.monotonic() > end:
+            return theirs, ours
+        time.sleep(0.2)
+
+
+@pytest.mark.cgroups
 @asks("limits")
 def test_a_container_that_takes_too_much_memory_is_killed(engine: Engine) -> None:
     ended = engine.run("sh", "-c", "x=xxxxxxxx; while :; do x=$x$x; done", wish=Wish(memory=16 * MIB))
@@ -313,6 +350,7 @@ def test_a_container_that_takes_too_much_memory_is_killed(engine: Engine) -> Non
     assert ended.status in (137, 2)
 
 
+@pytest.mark.cgroups
 @asks("processes")
 def test_a_limit_on_processes(engine: Engine) -> None:
     script = "for n in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; echo all"

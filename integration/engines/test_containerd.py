@@ -5,13 +5,11 @@ RUNTIME names the runtime, by path or name; without it, the installed pyocirun.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -283,37 +281,6 @@ def test_ps_has_init_and_what_exec_started(engine: Containerd) -> None:
     rows = [line.split() for line in listed.stdout.splitlines()[1:]]
     assert len(rows) == 2, listed.stdout + listed.stderr
     assert all(row[0].isdigit() for row in rows)
-
-
-def test_metrics_are_those_that_events_tells(engine: Containerd) -> None:
-    """containerd reads the cgroups itself, by the paths of the process that the runtime put there."""
-    _begin(engine, "held", "--memory-limit", str(32 << 20))
-
-    def both() -> tuple[dict[str, Any], dict[str, Any]]:
-        metrics = json.loads(engine.ctr("task", "metrics", "--format", "json", "held").stdout)
-        return metrics, json.loads(engine.runtime_says("events", "--stats", "held"))["data"]
-
-    def agree() -> bool:
-        theirs, ours = both()
-        return bool(_figures(theirs)[0] == ours["memory"]["usage"]["usage"])
-
-    # What the set-up cost is given back with delay.
-    eventually(agree, "both read the same usage of memory")
-    theirs, ours = both()
-    _end(engine, "held")
-
-    _, limit, processor = _figures(theirs)
-    assert limit == ours["memory"]["usage"]["limit"] == 32 << 20
-    assert theirs["pids"]["current"] == ours["pids"]["current"] == 1
-    assert processor <= ours["cpu"]["usage"]["total"]
-
-
-def _figures(metrics: dict[str, Any]) -> tuple[int, int, int]:
-    """Bytes of memory in use, their limit, and nanoseconds of processor time, of either version of cgroups."""
-    memory, cpu = metrics["memory"], metrics["cpu"]
-    if isinstance(memory["usage"], dict):
-        return memory["usage"]["usage"], memory["usage"]["limit"], int(cpu["usage"]["total"])
-    return memory["usage"], memory["usage_limit"], 1000 * int(cpu["usage_usec"])
 
 
 @pytest.mark.skipif(not working_criu(), reason="needs criu 4")

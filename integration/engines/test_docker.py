@@ -68,8 +68,8 @@ def test_it_is_the_default_runtime(docker: Docker) -> None:
 def test_arguments_of_the_runtime_in_daemon_json(docker: Docker) -> None:
     container = docker("run", "--detach", "--network", "none", "--runtime", "wordy", IMAGE, "sleep", "60").ok().strip()
 
-    log = f"{BASE}/exec/containerd/daemon/io.containerd.runtime.v2.task/moby/{container}/log.json"
-    assert '"level":"debug"' in docker.machine("cat", log).ok().replace('": "', '":"')
+    log = docker.machine("cat", f"{docker.tasks}/{container}/log.json")
+    assert '"level":"debug"' in log.ok().replace('": "', '":"')
     assert docker.exec(container, "echo", "fine").stdout == "fine\n"
 
 
