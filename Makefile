@@ -70,8 +70,10 @@ vm: build
 	$(BIN)/python -m integration.vm test --timeout 720 -- -m vm integration/scenarios
 
 # The scenarios of engines in a larger guest, where their driver of cgroups is systemd and where it is not: an hour.
+vm-engines: export PYOCIRUN_PATIENCE ?= 10
 vm-engines: build vm-image
-	$(BIN)/python -m integration.vm test --engines --timeout 7200 -- $(or $(VM),-k 'systemd or API or CRI' integration/engines/test_common.py)
+	$(BIN)/python -m integration.vm test --engines --timeout 10800 -- \
+		$(or $(VM),-m 'guest and cgroups' integration/engines/test_common.py)
 
 vm-test: build vm-image
 	$(BIN)/python -m integration.vm test $(VM)

@@ -82,7 +82,8 @@ def run(
 
 
 def _write_job(path: Path, command: list[str], env: dict[str, str], user: bool) -> None:
-    env = {**FIXED, **env}
+    patience = {"PYOCIRUN_PATIENCE": os.environ.get("PYOCIRUN_PATIENCE", FIXED["PYOCIRUN_PATIENCE"])}
+    env = {**FIXED, **patience, **env}
     lines = ["#!/bin/bash", "unset JOURNAL_STREAM"]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in env.items()]
     lines += ["cd ~" if user else "cd /mnt/checkout", f"exec {shlex.join(command)}", ""]
