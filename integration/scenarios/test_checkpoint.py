@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from integration.harness import Bundle, Result, Runtime, cgroup_of, eventually, helper, only, requires, wait_for_orphan
+from integration.harness import Bundle, Result, Runtime, eventually, helper, only, requires, wait_for_orphan
+from integration.modes import ROOT, Managed, modes
 from integration.terminal import Receiver
 
 pytestmark = [requires("root", "busybox")]
@@ -202,18 +203,19 @@ def test_the_root_is_read_only_and_paths_are_masked_as_before(box: Box, runtime:
     assert mounted(runtime.pid(box.id)) == before
 
 
-@requires("criu", "cgroup1")
-def test_limits_and_cgroups_are_as_before(box: Box, runtime: Runtime) -> None:
+@modes(*ROOT)
+@requires("criu")
+def test_limits_and_cgroups_are_as_before(box: Box, runtime: Managed) -> None:
     box.bundle.linux["resources"]["pids"] = {"limit": 77}
     box.run()
-    before = cgroup_of(runtime.pid(box.id), "pids")
+    before = runtime.cgroup(box.id)
     box.checkpoint().ok()
     assert not before.exists()
 
     box.restored()
 
-    assert cgroup_of(runtime.pid(box.id), "pids") == before
-    assert (before / "pids.max").read_text() == "77\n"
+    assert runtime.cgroup(box.id) == before
+    assert runtime.limit(box.id, "pids.limit") == 77
 
 
 @requires("criu")

@@ -116,6 +116,8 @@ def failing(op: ops.Op, id: str) -> ops.Op:
     if isinstance(op, ops.WriteCgroup):
         file = "memory.limit_in_bytes" if plain().version == 1 else "memory.max"
         return ops.WriteCgroup((Write("memory", file, "nonsense"),))
+    if isinstance(op, ops.AttachDevices):
+        return ops.AttachDevices(bytes(8))
     if isinstance(op, ops.Clone):
         return ops.Clone(op.flags | CLONE_FS | CLONE_NEWNS)
     if isinstance(op, ops.RunHook):
@@ -218,7 +220,7 @@ def _unlike(error: Error | None, wanted: ops.Op, index: int) -> str:
     """What is wrong with the error; "" for nothing."""
     if error is None:
         return "no error"
-    if isinstance(wanted, (ops.MakeCgroup, ops.WriteCgroup)):
+    if isinstance(wanted, (ops.MakeCgroup, ops.WriteCgroup, ops.AttachDevices)):
         return "" if isinstance(error, CgroupError) and error.path else f"{error!r}"
     if isinstance(wanted, ops.RunHook):
         name = f"{wanted.kind} hook #{wanted.index}"

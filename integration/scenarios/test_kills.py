@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from integration.harness import (
+    PATIENCE,
     Bundle,
     Running,
     Runtime,
@@ -30,21 +31,25 @@ from integration.modes import ROOT, Managed, modes
 pytestmark = [requires("root", "busybox"), only("pyocirun")]
 
 SEED = 20260714
-ROUNDS = int(os.environ.get("PYOCIRUN_KILL_ROUNDS", "1"))
-"""How many times the usual number of moments: other ones each time."""
+ROUNDS = float(os.environ.get("PYOCIRUN_KILL_ROUNDS", "1"))
+"""How many times the usual number of moments: other ones each time. Below 1: fewer."""
 
 
 def _duration(begin: Callable[[], Running], after: Callable[[], object]) -> float:
     """How long a command takes, in seconds: the median of five."""
+    return _median(lambda: begin().wait().seconds, after)
+
+
+def _median(measure: Callable[[], float], after: Callable[[], object]) -> float:
     seconds = []
     for _ in range(5):
-        seconds.append(begin().wait().seconds)
+        seconds.append(measure())
         after()
     return statistics.median(seconds)
 
 
 def _moments(count: int, until: float) -> list[float]:
-    return [random.Random(SEED + number).uniform(0, until * 1.05) for number in range(count * ROUNDS)]
+    return [random.Random(SEED + number).uniform(0, until * 1.05) for number in range(max(3, round(count * ROUNDS)))]
 
 
 def _kill_after(running: Running, seconds: float, number: int = signal.SIGKILL) -> None:
@@ -64,7 +69,7 @@ def _delete(runtime: Runtime, id: str) -> None:
 
 def _left(runtime: Runtime, mounts_before: list[str]) -> list[str]:
     """What is left of all containers of this test. Who is just dying gets a moment."""
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 3 * PATIENCE
     while children() and time.monotonic() < deadline:
         reap()
     return [*runtime.traces(), *(line for line in mounts() if line not in mounts_before)]
@@ -128,12 +133,17 @@ def test_any_other_command_killed_at_any_moment_leaves_nothing_that_delete_does_
     options = {"delete": ("--force",), "start": (), "kill": (), "exec": ()}[command]
     rest = {"delete": (), "start": (), "kill": ("KILL",), "exec": ("/bin/sleep", "0.01")}[command]
     left: list[str] = []
+    id = ""
 
-    for moment in _moments(15, 0.2 if command == "start" else 0.06):
+    def begin() -> Running:
+        nonlocal id
         id = runtime.created(bundle)
         if command != "start":
             runtime.start(id).ok()
-        _kill_after(runtime.spawn(command, *options, id, *rest), moment)
+        return runtime.spawn(command, *options, id, *rest)
+
+    for moment in _moments(15, _duration(begin, runtime.clean)):
+        _kill_after(begin(), moment)
         _delete(runtime, id)
         left += [f"after {moment * 1000:.1f} ms: {trace}" for trace in _left(runtime, before)]
 
@@ -159,9 +169,10 @@ def test_a_create_that_is_interrupted_leaves_nothing_that_delete_does_not_remove
 ) -> None:
     _saved(bundle.args("/bin/sleep", "60"))
     before = mounts()
+    until = _duration(lambda: runtime.spawn("create", "--bundle", str(bundle.path), runtime.new_id()), runtime.clean)
     wrong: list[str] = []
 
-    for moment in _moments(15, 0.05):
+    for moment in _moments(15, until):
         id = runtime.new_id()
         running = runtime.spawn("create", "--bundle", str(bundle.path), id)
         _kill_after(running, moment, number)
@@ -210,16 +221,27 @@ def test_nsexec_killed_at_any_moment_fails_create_soon_and_leaves_nothing(
     before = mounts()
     wrong: list[str] = []
     failed = 0
+    id = ""
 
-    for moment in _moments(25, 0.006):
+    def begin() -> tuple[Running, int]:
+        nonlocal id
         id = runtime.new_id()
         running = runtime.spawn("create", "--bundle", str(bundle.path), id)
-        pid = _child_of(running)
+        return running, _child_of(running)
+
+    def rest_of_create() -> float:
+        running, _ = begin()
+        born = time.monotonic()
+        running.wait()
+        return time.monotonic() - born
+
+    for moment in _moments(25, _median(rest_of_create, runtime.clean)):
+        running, pid = begin()
         time.sleep(moment)
         _kill(pid)
         killed = time.monotonic()
-        result = running.wait(5)
-        if time.monotonic() - killed > 2:
+        result = running.wait(5 * PATIENCE)
+        if time.monotonic() - killed > 2 * PATIENCE:
             wrong.append(f"{moment}: took {time.monotonic() - killed:.1f} s")
         if result.status:
             failed += 1
@@ -229,7 +251,7 @@ def test_nsexec_killed_at_any_moment_fails_create_soon_and_leaves_nothing(
         wrong += [f"after {moment * 1000:.1f} ms: {trace}" for trace in _left(runtime, before)]
 
     assert not wrong
-    assert failed
+    assert failed or ROUNDS < 1  # of a few moments each may be too late
 
 
 @pytest.mark.parametrize("pid_namespace", [True, False])
@@ -251,7 +273,7 @@ def test_nsexec_killed_inside_a_hook_fails_create_and_ends_the_hook(
 
     assert result.status == 1
     assert "signal 9" in result.error
-    assert time.monotonic() - killed < 2
+    assert time.monotonic() - killed < 2 * PATIENCE
     eventually(lambda: not alive(hook), "the hook's end", 2)
 
 
@@ -261,7 +283,7 @@ def test_start_after_the_waiting_init_was_killed_fails_soon(runtime: Runtime, bu
 
     result = runtime.start(id)
 
-    assert result.seconds < 1
+    assert result.seconds < PATIENCE
     result.fails("stopped")
     assert runtime.status(id) == "stopped"
 
@@ -279,7 +301,7 @@ def test_start_while_init_is_killed_fails_soon(runtime: Runtime, bundle: Bundle)
     killed = time.monotonic()
     result = running.wait()
 
-    assert time.monotonic() - killed < 1
+    assert time.monotonic() - killed < PATIENCE
     result.fails()
 
 

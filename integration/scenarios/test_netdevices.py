@@ -315,7 +315,7 @@ CALLS = [
     *[("renameat", number) for number in (1, 2, 3, 4)],
 ]
 """System calls of create, and which of them is the last: of netlink, and of the record."""
-EVERY = int(os.environ.get("PYOCIRUN_KILL_ROUNDS", "1")) > 1
+EVERY = float(os.environ.get("PYOCIRUN_KILL_ROUNDS", "1")) > 1
 
 
 def traced(runtime: Runtime, bundle: Bundle, place: Path, calls: str, number: int) -> tuple[str, Running]:

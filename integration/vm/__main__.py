@@ -14,6 +14,9 @@ import sys
 
 from integration.vm import image, machine
 
+KNOBS = ("PYOCIRUN_KILL_ROUNDS", "PYOCIRUN_PATIENCE", "PYOCIRUN_RACE_SECONDS")
+"""Variables that go into the guest as they are here; see CONTRIBUTING.md."""
+
 
 def main() -> int:
     args = _parser().parse_args()
@@ -30,7 +33,7 @@ def main() -> int:
     command = args.command[args.command[:1] == ["--"] :]
     if args.verb == "test":
         command = [*pytest(), *(command or ["integration/scenarios"])]
-    env = {"RUNTIME": args.runtime}
+    env = {"RUNTIME": args.runtime} | {name: os.environ[name] for name in KNOBS if name in os.environ}
     try:
         return machine.run(
             command, user=args.user, timeout=args.timeout, append=args.append, env=env, engines=args.engines

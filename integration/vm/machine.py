@@ -30,6 +30,7 @@ FIXED = {
     "TMPDIR": "/var/tmp",  # /tmp is mounted nodev
     "PYTHONDONTWRITEBYTECODE": "1",  # the checkout is read-only
     "PYOCIRUN_PATIENCE": "4",  # the machine below is emulated, and maybe busy
+    "PYOCIRUN_KILL_ROUNDS": "0.2",  # a round of create and delete takes two seconds and more
     "PYOCIRUN_ALONE": "1",  # nobody else makes cgroups and units there
     "PYOCIRUN_PROBE": "/usr/lib/python3/dist-packages/pyocirun/bin/probe",  # to compile it there takes half a minute
 }
