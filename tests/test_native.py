@@ -471,3 +471,16 @@ def test_unknown_namespace_flag_is_an_error() -> None:
 
     with pytest.raises(Error, match="cannot start nsexec"):
         started(Clone(0x200 | 0x10000), Finish())
+
+
+def test_cgroup_that_is_missing_is_named_where_it_must_be_joined() -> None:
+    from pyocirun.errors import CgroupError
+
+    with pytest.raises(CgroupError, match="cannot join cgroup /no/such: error adding pid to"):
+        started(Clone(0, "/no/such", required=True), Finish())
+
+
+def test_cgroup_that_is_missing_is_passed_over_where_it_need_not_be_joined() -> None:
+    launched = started(Clone(0, "/no/such"), Finish())
+
+    assert finished(launched) == 0

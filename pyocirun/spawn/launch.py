@@ -6,7 +6,7 @@ import posix
 
 import pyocirun
 from pyocirun import files, native
-from pyocirun.errors import Error, UsageError
+from pyocirun.errors import CgroupError, Error, UsageError
 from pyocirun.plan.ops import Clone
 
 TYPE_CHECKING = False
@@ -111,9 +111,10 @@ def _launch_error(clone: Clone, plan: Plan, error: OSError) -> Error:
         from pyocirun.cgroup.fs2 import why_not_joined
 
         hint = why_not_joined(clone.cgroup, number)
-    if hint:
-        pass
-    elif number == 9 and plan.preserve_fds:
+        if hint or error.filename == clone.cgroup:
+            text = f"cannot join cgroup {clone.cgroup}: error adding pid to cgroup.procs: {posix.strerror(number)}"
+            return CgroupError(text, path=clone.cgroup, errno=number, hint=hint)
+    if number == 9 and plan.preserve_fds:
         hint = f"--preserve-fds {plan.preserve_fds}: descriptors 3 to {2 + plan.preserve_fds} must be open"
     elif number in (1, 28, 95):
         hint = "namespaces may be switched off or limited here: see /proc/sys/user/max_*_namespaces"
