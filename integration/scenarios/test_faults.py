@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from integration.harness import Bundle, cgroups, children, helper, mounts, only, requires
+from integration.harness import Bundle, cgroups, children, eventually, helper, mounts, only, requires
 from integration.modes import plain
 from pyocirun import CgroupError, Container, Error, Factory, HookError, OperationError, SpecError
 from pyocirun.cgroup.v1 import Write
@@ -158,7 +158,8 @@ def neighbour() -> Iterator[subprocess.Popen[bytes]]:
     """A process with namespaces of its own, to be joined."""
     command = ("unshare", "--fork", "--kill-child", "--pid", "--net", "--ipc", "--uts", "sleep", "600")
     process = helper(*command)
-    time.sleep(0.3)
+    ready = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    eventually(lambda: ready.read_text().strip(), "it has unshared all, and forked")
     yield process
     process.kill()
     process.wait()
