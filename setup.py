@@ -79,10 +79,18 @@ FROZEN = {
     "encodings.utf_8": "encodings/utf_8.py",
 }
 """What the embedded interpreter has inside, besides what every interpreter has: name and source."""
+WRAPPED = ["malloc", "calloc", "realloc", "free"]  # see csrc/snapshot.c, and csrc/embed.c for what follows
+if sys.version_info[:2] == (3, 13):
+    WRAPPED.append("_PyCodec_InitRegistry")
 PROBE = """
 import sys
 
 def main(argv):
+    try:
+        b"\\xff".decode()
+    except UnicodeDecodeError:
+        pass
+    "\\0".encode("unicode_escape")
     sys.path.append({backend!r})
     import _cffi_backend, json, traceback
     print(*argv, end="")
@@ -214,7 +222,7 @@ def compile_embedded(directory: Path, sites: list[str], target: Path) -> None:
     includes = [f"-I{sysconfig.get_path('include')}", f"-I{sysconfig.get_path('platinclude')}", f"-I{directory}"]
     # Not position-independent: relocating libpython's tables would be a tenth of a start.
     flags = ["-std=gnu17", "-O2", "-s", "-fno-pie", "-no-pie", "-DEMBED", *includes]
-    wrap = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc", "free")]
+    wrap = [f"-Wl,--wrap={name}" for name in WRAPPED]
     link = [str(LIBPYTHON), *dict.fromkeys(libraries), "-ldl", "-lpthread", "-Wl,--export-dynamic", *wrap]
     compile_c([*flags, *launcher_defines(sites), *python_defines()], [*LAUNCHER, *EMBEDDED], target, link)
 

@@ -26,6 +26,32 @@
 /* In no header of python3-dev from Python 3.13 on. */
 extern const PyConfig *_PyInterpreterState_GetConfig(PyInterpreterState *interpreter);
 
+/*
+ * Python 3.13 makes its registry of codecs in the second phase. An earlier one makes it when it is first asked; this one
+ * goes through a null pointer then, be it for text that cannot be decoded. So it is made in the first phase.
+ */
+#if TWO_PHASES && PY_VERSION_HEX >= 0x030d0000
+PyStatus __real__PyCodec_InitRegistry(PyInterpreterState *interpreter);
+PyStatus __wrap__PyCodec_InitRegistry(PyInterpreterState *interpreter);
+
+PyStatus __wrap__PyCodec_InitRegistry(PyInterpreterState *interpreter)
+{
+	static int is_made;
+
+	return is_made++ ? PyStatus_Ok() : __real__PyCodec_InitRegistry(interpreter);
+}
+
+static int make_codecs(void)
+{
+	return PyStatus_Exception(__wrap__PyCodec_InitRegistry(PyInterpreterState_Get()));
+}
+#else
+static int make_codecs(void)
+{
+	return 0;
+}
+#endif
+
 static int set(PyConfig *config, wchar_t **field, const char *text)
 {
 	return PyStatus_Exception(PyConfig_SetBytesString(config, field, text));
@@ -205,7 +231,7 @@ static int start(PyConfig *config, const char *site, int argc, char **argv, int 
 {
 	PyImport_FrozenModules = frozen_modules;
 	return configure(config, site, argc, argv, repeatable) ||
-	       PyStatus_Exception(Py_InitializeFromConfig(config));
+	       PyStatus_Exception(Py_InitializeFromConfig(config)) || make_codecs();
 }
 
 int run_embedded(const char *site, int argc, char **argv)

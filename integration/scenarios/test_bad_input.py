@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from integration.harness import Bundle, Runtime, mounts, only
+from integration.harness import PATIENCE, Bundle, Runtime, mounts, only
 
 
 def _create(runtime: Runtime, bundle: Bundle, text: str | bytes | None) -> Any:
@@ -32,7 +32,11 @@ def test_a_missing_bundle(runtime: Runtime, place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "nonsense", "[]", "null", '"text"', "{} {}", '{"ociVersion": "1.0.2",}', b"\xff\xfe{}", b"\0\0"]
+    "text",
+    [
+        *("", "{", "nonsense", "[]", "null", '"text"', "{} {}", '{"ociVersion": "1.0.2",}', b"\0\0"),
+        pytest.param(b"\xff\xfe{}", marks=pytest.mark.vm),  # where Python is another
+    ],
 )
 def test_a_config_that_is_no_json_object(runtime: Runtime, bundle: Bundle, text: str | bytes) -> None:
     _create(runtime, bundle, text).fails()
@@ -55,7 +59,7 @@ def test_a_huge_config_is_refused_at_once(runtime: Runtime, bundle: Bundle) -> N
     result = _create(runtime, bundle, None)
 
     result.fails("config.json")
-    assert result.seconds < 2
+    assert result.seconds < 2 * PATIENCE
     assert runtime.traces() == []
 
 
