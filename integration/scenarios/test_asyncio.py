@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from integration.harness import Bundle, only, requires
+from integration.harness import PATIENCE, Bundle, only, requires
 from pyocirun import Container, ContainerNotExist, Error, Factory
 
 pytestmark = [requires("root"), only("pyocirun")]
@@ -60,7 +60,7 @@ def test_a_with_block_deletes_a_container_after_an_error(runner: Runner) -> None
 
 def test_a_with_block_may_delete_the_container_itself(runner: Runner) -> None:
     with runner.factory.run(runner.id, **runner.wishes("exit", "3")) as container:
-        status = container.wait(10)
+        status = container.wait(10 * PATIENCE)
         container.delete()
 
     assert status == 3

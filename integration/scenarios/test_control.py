@@ -12,7 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from integration.harness import Bundle, Runtime, cgroups, children, eventually, only, reap, requires, wait_for_orphan
+from integration.harness import (
+    PATIENCE,
+    Bundle,
+    Runtime,
+    cgroups,
+    children,
+    eventually,
+    only,
+    reap,
+    requires,
+    wait_for_orphan,
+)
 from integration.modes import HAS_SWAP, ROOT, Mode, modes
 from pyocirun import CgroupError, Container, Factory, SpecError, StateError, UsageError
 
@@ -49,7 +60,7 @@ class Box:
 
 
 def hungry(container: Container) -> None:
-    container.exec(args=["/bin/probe", "alloc", str(HUNGRY)]).wait(20)
+    container.exec(args=["/bin/probe", "alloc", str(HUNGRY)]).wait(20 * PATIENCE)
 
 
 @pytest.fixture
@@ -98,7 +109,7 @@ def test_readings_are_a_value_with_runcs_json(box: Box) -> None:
 def test_a_stopped_container_has_no_readings(box: Box) -> None:
     container = box.running()
     container.kill(9)
-    container.wait(5)
+    container.wait(5 * PATIENCE)
 
     for ask in (container.stats, container.events, container.notify_oom, container.notify_memory_pressure):
         with pytest.raises(StateError, match="is not running"):
@@ -136,7 +147,7 @@ def test_a_kill_for_lack_of_memory_is_noticed_by_a_thread(box: Box) -> None:
 
         hungry(container)
 
-        thread.join(10)
+        thread.join(10 * PATIENCE)
     assert found and found[0] >= 1
 
 

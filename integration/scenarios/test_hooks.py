@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from integration.harness import Bundle, Runtime, alive, eventually, namespace, only, requires, wait_for_orphan
+from integration.harness import PATIENCE, Bundle, Runtime, alive, eventually, namespace, only, requires, wait_for_orphan
 
 pytestmark = requires("busybox")
 
@@ -402,33 +402,33 @@ def test_a_file_for_output_that_cannot_be_made_fails_create(runtime: Runtime, bu
 
 
 def test_a_hook_is_stopped_after_its_timeout(runtime: Runtime, bundle: Bundle) -> None:
-    _script(bundle, "createRuntime", "exec sleep 20", timeout=1)
+    _script(bundle, "createRuntime", f"exec sleep {20 * PATIENCE}", timeout=1)
 
     result = runtime.create(bundle)
 
     result.fails("hook ran past specified timeout of 1.0s")
-    assert result.seconds < 5
+    assert result.seconds < 5 * PATIENCE
     assert runtime.traces() == []
 
 
 @pytest.mark.parametrize("kind", ["createRuntime", "createContainer"])
 def test_the_timeout_ends_what_the_hook_started_too(runtime: Runtime, bundle: Bundle, kind: str) -> None:
-    _script(bundle, kind, "sleep 6 & sleep 6", timeout=1)
+    _script(bundle, kind, f"sleep {6 * PATIENCE} & sleep {6 * PATIENCE}", timeout=1)
 
     result = runtime.create(bundle)
 
     result.fails("timeout")
-    assert result.seconds < 4
+    assert result.seconds < 4 * PATIENCE
     assert runtime.traces() == []
 
 
 def test_a_hook_that_is_quick_enough_is_left_alone(runtime: Runtime, bundle: Bundle, notes: Path) -> None:
-    _script(bundle, "createRuntime", f"touch {notes}/done", timeout=10)
+    _script(bundle, "createRuntime", f"touch {notes}/done", timeout=int(10 * PATIENCE))
 
     result = runtime.create(bundle).ok()
 
     assert (notes / "done").exists()
-    assert result.seconds < 5
+    assert result.seconds < 5 * PATIENCE
 
 
 @pytest.mark.parametrize("timeout", [0, -1])

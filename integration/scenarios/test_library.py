@@ -22,6 +22,7 @@ import pytest
 
 import pyocirun
 from integration.harness import (
+    PATIENCE,
     Bundle,
     alive,
     cgroups,
@@ -66,7 +67,7 @@ class Box:
         with _pipe() as (read, write):
             container = self.create(*args, stdout=write, **options)
             container.start()
-            status = container.wait(10)
+            status = container.wait(10 * PATIENCE)
             container.delete()
             os.set_blocking(read, False)
             text = os.read(read, 1 << 16).decode()
@@ -75,7 +76,7 @@ class Box:
 
     def exec_output(self, container: Container, *args: str, **options: Any) -> str:
         with _pipe() as (read, write):
-            status = container.exec(args=list(args), stdout=write, **options).wait(10)
+            status = container.exec(args=list(args), stdout=write, **options).wait(10 * PATIENCE)
             os.set_blocking(read, False)
             text = os.read(read, 1 << 16).decode() if _readable(read) else ""
         assert status == 0, text
@@ -143,7 +144,13 @@ def embedder(script: str, box: Box, *args: str, **options: Any) -> subprocess.Co
     out, err = box.root.parent / "embedder.out", box.root.parent / "embedder.err"
     with out.open("wb") as stdout, err.open("wb") as stderr:
         result = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, timeout=20, check=False, **options
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            timeout=20 * PATIENCE,
+            check=False,
+            **options,
         )
     return subprocess.CompletedProcess(command, result.returncode, out.read_text(), err.read_text())
 
@@ -406,7 +413,7 @@ def test_wait_with_a_timeout(box: Box, timeout: float) -> None:
     with pytest.raises(TimeoutError):
         container.wait(timeout)
 
-    assert timeout <= time.monotonic() - began + 0.002 < timeout + 0.5
+    assert timeout <= time.monotonic() - began + 0.002 < timeout + 0.5 * PATIENCE
 
 
 def test_a_signal_of_the_embedder_does_not_shorten_a_timeout(box: Box) -> None:
@@ -477,7 +484,7 @@ def test_the_status_of_a_loaded_container_is_told_by_the_kernel(box: Box) -> Non
     pid = container.init.pid if container.init else 0
     assert wait_for_orphan(pid) == -9  # this test is its parent by now
 
-    assert container.wait(5) == -9
+    assert container.wait(5 * PATIENCE) == -9
 
 
 def test_an_object_of_a_deleted_container_does_nothing_to_a_new_one_of_its_id(box: Box) -> None:
@@ -503,7 +510,7 @@ def test_delete_by_another_object_takes_no_status_away(box: Box) -> None:
 
     loaded.delete(force=True)
 
-    assert container.wait(5) == -signal.SIGKILL
+    assert container.wait(5 * PATIENCE) == -signal.SIGKILL
 
 
 def test_where_children_are_reaped_by_the_kernel_wait_says_so(box: Box) -> None:
@@ -669,7 +676,7 @@ def test_delete_with_an_exec_that_nobody_has_waited_for(box: Box) -> None:
 
     container.delete(force=True)
 
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 3 * PATIENCE
     assert ended.wait() == 9
     assert lives.wait() == -signal.SIGKILL
 
@@ -940,7 +947,7 @@ def test_the_input_comes_from_a_pipe(box: Box) -> None:
         os.write(write, b"hello\n")
         container = box.create("/bin/sh", "-c", "read line; echo got $line >&2", stdin=read, stderr=into)
         container.start()
-        container.wait(5)
+        container.wait(5 * PATIENCE)
 
         assert os.read(out, 99) == b"got hello\n"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.harness import only, requires
+from integration.harness import PATIENCE, only, requires
 
 pytestmark = [requires("root", "busybox"), only("pyocirun")]
 
@@ -58,7 +58,7 @@ def test_a_program_of_the_guide_does_what_stands_there(
         (directory / "test_guide.py").write_text(text)
         command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_guide.py"]
 
-    run = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60 * PATIENCE, check=False)
 
     assert run.returncode == 0, run.stdout + run.stderr
     assert printed is None or run.stdout == printed

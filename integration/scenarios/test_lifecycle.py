@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.harness import Bundle, Runtime, alive, eventually, wait_for_orphan
+from integration.harness import PATIENCE, Bundle, Runtime, alive, eventually, wait_for_orphan
 
 
 def test_run_returns_the_exit_status_of_the_process(runtime: Runtime, bundle: Bundle) -> None:
@@ -259,7 +259,7 @@ def test_start_of_a_container_whose_init_was_killed_fails_at_once(runtime: Runti
     result = runtime.start(id)
 
     result.fails("cannot start a container that has stopped")
-    assert result.seconds < 2
+    assert result.seconds < 2 * PATIENCE
 
 
 def test_delete_removes_a_stopped_container(runtime: Runtime, bundle: Bundle) -> None:
@@ -350,7 +350,7 @@ def test_create_holds_no_output_pipe_open(runtime: Runtime, bundle: Bundle) -> N
     bundle.args("sleep", "60").save()
     reading, writing = os.pipe()
     argv = [*runtime.command, "--root", str(runtime.root), "create", "--bundle", str(bundle.path), id]
-    subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=writing, stderr=writing, check=True, timeout=20)
+    subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=writing, stderr=writing, check=True, timeout=20 * PATIENCE)
     os.close(writing)
     runtime.start(id).ok()
 

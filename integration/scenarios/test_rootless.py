@@ -13,6 +13,7 @@ import pytest
 
 from integration.harness import (
     PATH,
+    PATIENCE,
     Bundle,
     Runtime,
     eventually,
@@ -212,7 +213,12 @@ def plain(user: Runtime, home: Path, *args: str) -> int:
     environment = {"XDG_RUNTIME_DIR": str(home), "PATH": PATH}
     with open(user.base / "plain.out", "ab") as out:
         done = subprocess.run(
-            [*user.command, *args], env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=30
+            [*user.command, *args],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            timeout=30 * PATIENCE,
         )
     return done.returncode
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.harness import Bundle, Runtime, children, eventually, only, reap, requires
+from integration.harness import PATIENCE, Bundle, Runtime, children, eventually, only, reap, requires
 from integration.terminal import Caller, Receiver
 
 BUSYBOX = "/bin/busybox"
@@ -176,7 +176,7 @@ def test_the_callers_terminal_is_given_back_after_a_signal(
     during = caller.modes
 
     caller.signal(number)
-    caller.process.wait(20)
+    caller.process.wait(20 * PATIENCE)
 
     assert during != caller.before
     assert caller.modes == caller.before
@@ -186,7 +186,7 @@ def test_the_callers_terminal_is_given_back_after_a_signal(
 def test_the_callers_terminal_is_given_back_after_a_failure(runtime: Runtime, terminal_bundle: Bundle) -> None:
     caller = run(runtime, terminal_bundle.args("/no/such/program"))
 
-    caller.process.wait(20)
+    caller.process.wait(20 * PATIENCE)
 
     assert caller.modes == caller.before
     assert caller.wait() == 1
@@ -453,7 +453,7 @@ def test_exec_forwards_what_is_typed_and_gives_the_terminal_back(runtime: Runtim
     caller.read_until("ready")
 
     caller.type("\x03")
-    caller.process.wait(20)
+    caller.process.wait(20 * PATIENCE)
 
     assert caller.modes == caller.before
     assert caller.wait() == 5

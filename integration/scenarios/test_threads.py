@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.harness import Bundle, cgroups, children, eventually, mounts, only, reap, requires
+from integration.harness import PATIENCE, Bundle, cgroups, children, eventually, mounts, only, reap, requires
 from pyocirun import Container, ContainerNotExist, Error, Factory, IDInUse, StateError
 
 pytestmark = [requires("root", "busybox"), only("pyocirun")]
@@ -51,7 +51,7 @@ class Crowd:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(60 * PATIENCE)
         assert not [thread for thread in threads if thread.is_alive()], "a thread hangs"
         return found
 
@@ -91,9 +91,9 @@ def _life(crowd: Crowd, number: int, rounds: int) -> list[int]:
     for turn in range(rounds):
         container = crowd.create(f"{number}-{turn}", number + turn)
         if turn % 2:
-            statuses.append(container.exec(args=["/bin/sh", "-c", "exit 3"]).wait(30))
+            statuses.append(container.exec(args=["/bin/sh", "-c", "exit 3"]).wait(30 * PATIENCE))
         container.start()
-        statuses.append(container.wait(30))
+        statuses.append(container.wait(30 * PATIENCE))
         container.delete()
     return statuses
 
@@ -127,7 +127,7 @@ def test_execs_of_many_threads_in_one_container(crowd: Crowd) -> None:
     container = crowd.create("one")
     container.start()
 
-    found = crowd.each(lambda number: container.exec(args=["/bin/sh", "-c", f"exit {number}"]).wait(30))
+    found = crowd.each(lambda number: container.exec(args=["/bin/sh", "-c", f"exit {number}"]).wait(30 * PATIENCE))
 
     container.delete(force=True)
     assert found == list(range(THREADS))
@@ -142,7 +142,7 @@ def test_of_many_that_want_the_same_id_one_gets_it(crowd: Crowd) -> None:
         assert (len(won), len(lost)) == (1, 15), found
         assert won[0].status == "created"
         won[0].start()
-        assert won[0].wait(30) == 7
+        assert won[0].wait(30 * PATIENCE) == 7
         won[0].delete()
 
 
@@ -153,7 +153,7 @@ def test_of_many_that_start_one_succeeds(crowd: Crowd) -> None:
     found = crowd.each(lambda number: objects[number].start(), 16)
 
     assert Counter(type(outcome) for outcome in found) == {type(None): 1, StateError: 15}, found
-    assert container.wait(30) == 7
+    assert container.wait(30 * PATIENCE) == 7
     container.delete()
 
 
@@ -167,7 +167,7 @@ def test_of_many_that_delete_one_succeeds(crowd: Crowd) -> None:
         found = crowd.each(partial(_delete, objects), 16)
 
         assert Counter(type(outcome) for outcome in found) == {type(None): 1, ContainerNotExist: 15}, found
-        assert container.wait(5) == -9
+        assert container.wait(5 * PATIENCE) == -9
 
 
 def _delete(objects: list[Container], number: int) -> None:
@@ -222,7 +222,7 @@ def _do(crowd: Crowd, name: str, id: str, chance: random.Random) -> None:
     else:
         container = crowd.factory.load(f"{crowd.prefix}-{id}")
         if name == "exec":
-            container.exec(args=["/bin/true"]).wait(30)
+            container.exec(args=["/bin/true"]).wait(30 * PATIENCE)
         elif name == "kill":
             container.kill(9)
         elif name == "delete":

@@ -33,6 +33,9 @@ RECIPE = ("init", "masked", "packages", "pyocirun-vm.service")
 # What the tests of engines import beyond Debian's packages.
 PYTHON_OF_ENGINES = ("container-runtime-interface-api>=2", "docker>=7", "websocket-client>=1.6")
 
+KEPT = 8
+"""How many archives of pyocirun the cache holds besides a new one, 20 MB each."""
+
 NO_SOURCES = ("build", "dist", "integration", "tests")
 
 CLONE_NEWNS = 0x20000
@@ -106,8 +109,9 @@ def install() -> Path:
     archive = cache() / f"installed-{_sources_hash()}.tar"
     if archive.exists():
         return archive
-    for old in cache().glob("installed-*.tar"):
-        old.unlink()
+    # Those of other checkouts that share the cache may be in use: the oldest alone goes.
+    for old in sorted(cache().glob("installed-*.tar"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+        old.unlink(missing_ok=True)
     script = (
         "set -e; work=$(mktemp -d); trap 'rm -rf $work' EXIT; mkdir $work/build; cd $work/build; tar -x;"
         # Debian's own layout: what the command finds beside it is what Debian's packages bring.
