@@ -75,8 +75,16 @@ vm-engines: build vm-image
 	$(BIN)/python -m integration.vm test --engines --timeout 10800 -- \
 		$(or $(VM),-m 'guest and cgroups' integration/engines/test_common.py)
 
+# All scenarios in the guest: half an hour each part, and as many guests at once as -j says; with VM=... what that says.
+ifdef VM
 vm-test: build vm-image
-	$(BIN)/python -m integration.vm test $(VM)
+	$(BIN)/python -m integration.vm test --timeout 7200 $(VM)
+else
+vm-test: $(addprefix vm-test-,1 2 3 4)
+endif
+
+vm-test-%: build vm-image
+	$(BIN)/python -m integration.vm test --timeout 7200 --part $*/4
 
 bench: build
 	$(BIN)/python integration/bench/bench.py $(BENCH)

@@ -3,6 +3,7 @@
 python -m integration.vm build                    make the image, if it is missing or out of date
 python -m integration.vm run [--user] COMMAND...  run a command there; its output and exit status come back
 python -m integration.vm test [--user] [ARGS...]  run pytest there on integration/scenarios, or what ARGS say
+python -m integration.vm test --part 2/4          the second of four parts of all scenarios
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main() -> int:
         return 0
     command = args.command[args.command[:1] == ["--"] :]
     if args.verb == "test":
-        command = [*pytest(), *(command or ["integration/scenarios"])]
+        command = [*pytest(), *(command or part(args.part))]
     env = {"RUNTIME": args.runtime} | {name: os.environ[name] for name in KNOBS if name in os.environ}
     try:
         return machine.run(
@@ -54,8 +55,20 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--timeout", type=float, default=3600, metavar="SECONDS", help="the boot included")
         verb.add_argument("--runtime", default="/usr/bin/pyocirun", help="what RUNTIME is there")
         verb.add_argument("--append", default="", help="more words for the kernel's command line")
+        verb.add_argument("--part", default="1/1", metavar="N/ALL", help="this part of all scenarios")
         verb.add_argument("command", nargs=argparse.REMAINDER)
     return parser
+
+
+def part(text: str) -> list[str]:
+    """The files of one part of all scenarios, relative to the checkout. text: "2/4" for the second of four.
+
+    A file's length tells roughly how long it takes: the longest go to the parts in turn.
+    """
+    number, _, parts = text.partition("/")
+    scenarios = image.CHECKOUT / "integration/scenarios"
+    files = sorted(scenarios.glob("test_*.py"), key=lambda path: (-path.stat().st_size, path.name))
+    return sorted(str(path.relative_to(image.CHECKOUT)) for path in files[int(number) - 1 :: int(parts)])
 
 
 def pytest() -> list[str]:
