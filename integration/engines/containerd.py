@@ -49,10 +49,10 @@ class Containerd:
         argv = self._ctr(*arguments)
         return subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL)
 
-    def ctr_begin(self, *arguments: str) -> subprocess.Popen[str]:
+    def ctr_begin(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         """Start ctr; its output comes by pipes."""
         pipe = subprocess.PIPE
-        return subprocess.Popen(self._ctr(*arguments), stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(self._ctr(*arguments), stdin=stdin, stdout=pipe, stderr=pipe, text=True)
 
     def run_arguments(self, container: str, *args: str, options: tuple[str, ...] = ("--rm",)) -> list[str]:
         """Arguments of `ctr run` for a container of the image, with the runtime under test."""
@@ -60,8 +60,18 @@ class Containerd:
         return ["run", *chosen, IMAGE, container, "/box", *args]
 
     def run(self, container: str, *args: str, options: tuple[str, ...] = ("--rm",)) -> subprocess.CompletedProcess[str]:
-        """`ctr run` of /box with args."""
-        return self.ctr(*self.run_arguments(container, *args, options=options))
+        """`ctr run` of /box with args. stdout: all that the container wrote; stderr: what ctr wrote.
+
+        The shim writes it to a file, and has written it when it answers that the task is deleted. Through ctr's pipes
+        some of it can be lost, whatever the runtime: before 1.6.22 and 1.7.3 ctr closes them when it hears that the
+        container has ended, and does not ask whether the shim has copied everything into them by then.
+        """
+        log = self.machine.write(f"{BASE}/logs/{container}", "")
+        done = self.ctr(*self.run_arguments(container, *args, options=(*options, "--log-uri", f"file://{log}")))
+        with open(self.machine.path(log)) as file:
+            written = file.read()
+        os.unlink(self.machine.path(log))
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout + written, done.stderr)
 
     def tasks(self) -> dict[str, str]:
         """Status (RUNNING, STOPPED, ...) by container, as `ctr task ls` prints it."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -62,7 +64,7 @@ def _missing(what: str) -> None:
 
 
 def _begin(engine: Containerd, container: str, *options: str) -> None:
-    result = engine.run(container, "wait", options=("--detach", "--null-io", *options))
+    result = engine.ctr(*engine.run_arguments(container, "wait", options=("--detach", "--null-io", *options)))
     assert result.returncode == 0, result.stderr
 
 
@@ -74,11 +76,15 @@ def _end(engine: Containerd, container: str) -> None:
 
 
 def test_stdout_and_stderr_arrive(engine: Containerd) -> None:
-    out = engine.run("out", "echo", "hello")
-    err = engine.run("err", "warn", "careful")
+    arguments = engine.run_arguments("both", "both", "hello", "careful")
+    held = engine.ctr_begin(*arguments, stdin=subprocess.PIPE)
+    assert held.stdout and held.stderr
 
-    assert (out.returncode, out.stdout, out.stderr) == (0, "hello\n", "")
-    assert (err.returncode, err.stdout, err.stderr) == (0, "", "careful\n")
+    lines = held.stdout.readline(), held.stderr.readline()
+    # Only now may it end: the end of stdin tells it.
+    rest = held.communicate(timeout=60)
+
+    assert (lines, rest, held.returncode) == (("hello\n", "careful\n"), ("", ""), 0)
 
 
 def test_exit_code_arrives(engine: Containerd) -> None:
@@ -241,11 +247,10 @@ def test_the_default_seccomp_profile_is_in_force_for_exec_too(engine: Containerd
 def test_five_at_once(engine: Containerd) -> None:
     names = [f"five-{number}" for number in range(5)]
 
-    running = [engine.ctr_begin(*engine.run_arguments(name, "echo", name)) for name in names]
-    output = [each.communicate(timeout=60) for each in running]
+    with ThreadPoolExecutor(5) as pool:
+        ended = list(pool.map(lambda name: engine.run(name, "echo", name), names))
 
-    assert output == [(f"{name}\n", "") for name in names]
-    assert [each.returncode for each in running] == [0] * 5
+    assert [(each.returncode, each.stdout, each.stderr) for each in ended] == [(0, f"{name}\n", "") for name in names]
 
 
 def _status(pid: str, name: str) -> str:
