@@ -12,7 +12,18 @@ from typing import Any
 
 import pytest
 
-from integration.harness import Bundle, Running, Runtime, eventually, helper, namespace, only, reap, requires
+from integration.harness import (
+    Bundle,
+    Running,
+    Runtime,
+    command_of,
+    eventually,
+    helper,
+    namespace,
+    only,
+    reap,
+    requires,
+)
 from integration.harness import children as orphans
 
 pytestmark = [requires("busybox", "ip"), only("pyocirun")]
@@ -236,12 +247,22 @@ def killed_in_hook(runtime: Runtime, bundle: Bundle) -> str:
     bundle.save()
     id = runtime.new_id()
     running = runtime.spawn("create", "--bundle", str(bundle.path), id)
-    children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
-    eventually(lambda: len(children.read_text().split()) > 1, "the hook")
+    eventually(lambda: "/bin/sleep 20" in below(running.process.pid), "the hook")
     running.process.kill()
     running.wait()
     eventually(no_orphan, "the end of the hook and of init", 30)
     return id
+
+
+def below(pid: int) -> list[str]:
+    """Commands of a process's children, and of theirs."""
+    found = []
+    try:
+        for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+            found += [command_of(child), *below(child)]
+    except OSError:
+        pass  # it has ended
+    return found
 
 
 def no_orphan() -> bool:
