@@ -178,7 +178,7 @@ def test_whatever_many_threads_do_to_the_same_containers_only_our_errors_come_ou
     """Create, start, exec, kill, state, list and delete of four ids, in any order."""
     crowd.bundles[0].args("/bin/sleep", "60").save()
     crowd.bundles[1].args("/bin/sleep", "0.01").save()
-    end = time.monotonic() + 4
+    end = time.monotonic() + 4 * PATIENCE
     done: Counter[str] = Counter()
 
     def work(number: int) -> list[str]:
