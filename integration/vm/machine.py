@@ -125,6 +125,8 @@ def _qemu(made: Path, work: Path, output: int, append: str, memory: str) -> list
     words += " mitigations=off init_on_alloc=0 rcupdate.rcu_expedited=1 cgroup_favordynmods=1"
     # The kernel looks whether its timer ticks, and panics: on a busy host it may just have had no processor.
     words += " no_timer_check"
+    # Nor may systemd give up on a unit that has had no processor.
+    words += " systemd.default_timeout_start_sec=900 systemd.service_watchdogs=no"
     options = {
         "-machine": "pc",
         # KVM is not asked for: the guest must be the same everywhere.
