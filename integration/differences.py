@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+WORDS = "crun words these errors in its own way"
+_EXEC = "test_message_and_code_of_an_exec_that_cannot_run"
+
 KNOWN_DIFFERENCES: dict[tuple[str, str], str] = {
     ("test_the_root_is_read_only_and_paths_are_masked_as_before", "runc"): "runc leaves a restored root writable",
     ("test_the_status_descriptor_tells_when_memory_can_be_fetched", "runc"): "runc 1.1 writes nothing with criu 4",
@@ -108,5 +111,17 @@ KNOWN_DIFFERENCES: dict[tuple[str, str], str] = {
     ): "runc 1.1 leaves the process where its caller is, as it may not move it",
     ("test_the_callers_signal_mask_is_not_the_containers", "runc"): "runc 1.1 hands it on",
     ("test_the_callers_signal_mask_is_not_that_of_an_exec", "runc"): "runc 1.1 hands it on",
+    ("test_figures_are_those_that_the_runtime_tells", "crun"): "crun has no events",
+    ("test_message_and_code_of_a_command_that_cannot_run", "crun"): WORDS,
+    **{
+        (f"{_EXEC}[{engine}]", "crun"): WORDS
+        for engine in ("docker", "docker, remapped", "docker by API", "ctr", "CRI")
+    },
+    # podman has words of its own for what may not be executed.
+    **{
+        (f"{_EXEC}[{engine}-{rest}]", "crun"): WORDS
+        for engine in ("podman", "podman, rootless", "podman by API")
+        for rest in ("/nope-no such file or directory-127", "nope-executable file not found in $PATH-127")
+    },
     ("test_a_pod_with_a_user_namespace[newer]", "runc"): "features of runc 1.1 say nothing of idmap mounts",
 }

@@ -30,7 +30,7 @@ class Api(Engine):
         """Wait until the engine answers there."""
         path = self.machine.path(socket)
         self.machine.wait_for(lambda: os.path.exists(path), "there is a socket")
-        self.connection = client.APIClient(base_url=f"unix://{path}", timeout=600)
+        self.connection = client.APIClient(base_url=f"unix://{path}", timeout=600, max_pool_size=32)
         eventually(self._answers, "the engine answers")
 
     def _answers(self) -> bool:

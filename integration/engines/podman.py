@@ -10,7 +10,7 @@ from integration.engines import newer
 from integration.engines.docker import IMAGE, DockerClient, bytes_of, with_line
 from integration.engines.engine import Figures, Wish
 from integration.engines.image import compile_box, rootfs
-from integration.engines.machine import BASE, NAME, SLICE, Ended, Machine, cgroups
+from integration.engines.machine import BASE, NAME, SLICE, Ended, Machine, cgroups_left
 
 TOOLS = ("podman", "conmon", "busybox", "cc", "newuidmap", "newgidmap")
 NO_CGROUPS = "users have no cgroups but those of cgroup v2 that systemd gives them"
@@ -151,7 +151,7 @@ class Podman(DockerClient):
         """What podman has forgotten and should not have."""
         left = [f"process {line}" for line in self.machine.processes().values() if "conmon" in line.partition(" ")[0]]
         # It leaves the empty cgroups of pods in the hierarchies that it does not use, and its monitors' to systemd.
-        ours = [path for path in cgroups() if "libpod-" in path and "libpod-conmon-" not in path]
+        ours = [path for path in cgroups_left() if "libpod-" in path and "libpod-conmon-" not in path]
         left += [f"cgroup {path}" for path in ours]
         for state in ("/run/runc", "/run/pyocirun", f"{HOME}/runc", f"{HOME}/pyocirun"):
             path = self.machine.path(state)
