@@ -17,6 +17,8 @@ from integration.engines import docker, podman
 from integration.engines.engine import DEFAULT, Engine, Figures, Wish
 from integration.engines.machine import BASE, NAME, SLICE, Ended, eventually
 
+# Lines of memory.stat that Linux 5.9 has split; docker still tells them, as 0.
+OLD_NAMES = ("workingset_refault", "workingset_activate")
 # Its service has conmon wait for so many seconds after an exec.
 EXEC_LINGERS = "--exit-delay 300"
 
@@ -127,8 +129,9 @@ class Api(Engine):
     def figures(self, container: str) -> Figures:
         told = self.connection.stats(container, stream=False)
         memory, cpu, processes = told["memory_stats"], told["cpu_stats"]["cpu_usage"], told["pids_stats"]
+        stat = {name: value for name, value in memory.get("stats", {}).items() if name not in OLD_NAMES}
         return {
-            **memory.get("stats", {}),
+            **stat,
             "memory": memory["usage"],
             "limit": memory["limit"],
             "processes": processes["current"],
@@ -199,6 +202,7 @@ class Podman(Api):
 
     def figures(self, container: str) -> Figures:
         told = super().figures(container)
+        told[podman.USE] = told.pop("memory")
         if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
             # It takes them from a file that counts nanoseconds, the runtimes from one that counts ticks.
             del told["user"], told["kernel"]

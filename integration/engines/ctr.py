@@ -16,6 +16,7 @@ TOOLS = ("containerd", "ctr", "containerd-shim-runc-v2", "busybox", "cc")
 IMAGE = "example.test/box:latest"
 SOCKET = f"{BASE}/containerd.sock"
 STATUS = {"RUNNING": "running", "PAUSED": "paused", "STOPPED": "exited"}
+NO_LIMIT = (1 << 64) - 1
 # Lines of memory.stat on cgroup v2 that it tells, and that do not change while nothing runs.
 STAT = (
     *("anon", "file", "shmem", "file_mapped", "slab", "inactive_anon", "active_anon", "inactive_file", "active_file"),
@@ -139,7 +140,8 @@ class Ctr(Engine):
     def figures(self, container: str) -> Figures:
         told = json.loads(self("task", "metrics", "--format", "json", container).ok())
         memory, cpu = told["memory"], told["cpu"]
-        figures = {"processes": told["pids"]["current"], "limit of processes": told["pids"].get("limit", 0)}
+        limit = told["pids"].get("limit", 0)
+        figures = {"processes": told["pids"]["current"], "limit of processes": 0 if limit == NO_LIMIT else limit}
         if isinstance(memory["usage"], dict):  # cgroup v1
             times, uses = cpu["usage"], memory["usage"]
             figures |= {"memory": uses["usage"], "limit": uses["limit"], "processor": times["total"]}
@@ -147,7 +149,7 @@ class Ctr(Engine):
         figures |= {name: value for name, value in memory.items() if name in STAT}
         figures |= {"memory": memory["usage"], "limit": memory["usage_limit"]}
         times = ("processor", "usage_usec"), ("user", "user_usec"), ("kernel", "system_usec")
-        return figures | {name: 1000 * int(cpu[key]) for name, key in times}
+        return figures | {name: 1000 * int(cpu.get(key, 0)) for name, key in times}
 
     def runtime_root(self) -> str:
         return f"/run/containerd/runc/{NAME}"

@@ -17,6 +17,8 @@ NO_CGROUPS = "users have no cgroups but those of cgroup v2 that systemd gives th
 USER = next((entry.pw_uid for entry in pwd.getpwall() if entry.pw_name == "tester"), 64322)
 HOME = f"/run/user/{USER}"
 OWN = "under-test"
+# What it calls the use of memory.
+USE = "working set" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "memory"
 
 # podman 4 spells the last list without its s, whatever containers.conf(5) says. The ulimits are those that a machine
 # without CAP_SYS_RESOURCE can give.
@@ -130,7 +132,7 @@ class Podman(DockerClient):
         return bytes_of(usage), bytes_of(limit)
 
     def figures(self, container: str) -> Figures:
-        names = {"memory": "MemUsage", "limit": "MemLimit", "processes": "PIDs", "processor": "CPUNano"}
+        names = {USE: "MemUsage", "limit": "MemLimit", "processes": "PIDs", "processor": "CPUNano"}
         form = " ".join(f"{{{{.ContainerStats.{name}}}}}" for name in names.values())
         told = self("stats", "--no-stream", "--format", form, container).ok().split()
         return dict(zip(names, map(int, told), strict=True))
