@@ -335,7 +335,7 @@ def figures_of_both(engine: Engine, container: str) -> tuple[Figures, Figures]:
 
     If they never do, the last ones, for a text that shows them.
     """
-    end = time.monotonic() + 20 * PATIENCE
+    end = time.monotonic() + 20 + 3 * PATIENCE
     while True:
         theirs, ours = engine.figures(container), engine.figures_of_runtime(container)
         same = pytest.approx({name: ours[name] for name in theirs}, rel=engine.rounding, abs=0)
