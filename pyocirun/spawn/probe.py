@@ -147,14 +147,22 @@ def _plain(path: str) -> str:
 
 
 def _hierarchies(mounts: Iterable[tuple[str, str, str, str]], own: dict[str, str]) -> Iterable[Hierarchy]:
-    for mountpoint, root, fstype, options in mounts:
+    """Those of cgroup v1, each once, in whatever places it is mounted besides."""
+    found: dict[tuple[str, ...], Hierarchy] = {}
+    for mountpoint, root, fstype, options in _topmost(mounts):
         if fstype == "cgroup":
             controllers = tuple(option for option in options.split(",") if option in own and option)
             if controllers:
-                yield Hierarchy(controllers, mountpoint, root, own[controllers[0]])
+                found.setdefault(controllers, Hierarchy(controllers, mountpoint, root, own[controllers[0]]))
+    return found.values()
 
 
 def _unified(mounts: Iterable[tuple[str, str, str, str]], own: dict[str, str]) -> Iterable[Hierarchy]:
-    for mountpoint, root, fstype, _ in mounts:
+    for mountpoint, root, fstype, _ in _topmost(mounts):
         if fstype == "cgroup2" and "" in own:
             yield Hierarchy((), mountpoint, root, own[""])
+
+
+def _topmost(mounts: Iterable[tuple[str, str, str, str]]) -> Iterable[tuple[str, str, str, str]]:
+    """Cgroup mounts without those that a later one covers, as where a cgroup namespace has made its own."""
+    return {mount[0]: mount for mount in mounts if mount[2] in ("cgroup", "cgroup2")}.values()

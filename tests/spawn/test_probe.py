@@ -79,6 +79,23 @@ def test_hierarchies_of_version_1() -> None:
     ]
 
 
+def test_of_two_mounts_on_one_place_the_last_counts() -> None:
+    mounts = [
+        probe._mount(line) for line in (CPU, UNIFIED, CPU.replace("/docker/1", "/"), UNIFIED.replace(" / ", " /a "))
+    ]
+
+    assert list(probe._hierarchies(mounts, OWN)) == [
+        Hierarchy(("cpu", "cpuacct"), "/sys/fs/cgroup/cpu,cpuacct", "/", "/docker/1/2")
+    ]
+    assert list(probe._unified(mounts, OWN)) == [Hierarchy((), "/sys/fs/cgroup/unified", "/a", "/x")]
+
+
+def test_a_hierarchy_that_is_mounted_in_two_places_is_one() -> None:
+    mounts = [probe._mount(line) for line in (MEMORY, MEMORY.replace("/sys/fs", "/elsewhere"))]
+
+    assert list(probe._hierarchies(mounts, OWN)) == [Hierarchy(("memory",), "/sys/fs/cgroup/memory", "/", "/user")]
+
+
 def test_unified_hierarchy() -> None:
     mounts = [probe._mount(line) for line in (MEMORY, UNIFIED)]
 
