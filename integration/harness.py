@@ -54,11 +54,16 @@ def isolate() -> None:
 
     crun 1.8 takes a mounted /sys/fs/cgroup/unified for a cgroup v2 host, so that mount is hidden from it.
     """
-    _check(_libc.unshare(CLONE_NEWNS), "unshare")
+    unshare(CLONE_NEWNS)
     _check(_libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "mount")
     _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
     if runtime_name() == "crun" and os.path.ismount("/sys/fs/cgroup/unified"):
         umount("/sys/fs/cgroup/unified")
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    _check(_libc.unshare(flags), "unshare")
 
 
 def mount(source: str, target: Path | str, fstype: str = "", flags: int = 0, data: str = "") -> None:
