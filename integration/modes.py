@@ -39,6 +39,7 @@ V1_FILES = {
     "cpu.cpus": "cpuset.cpus",
     "cpu.mems": "cpuset.mems",
     "pids.limit": "pids.max",
+    "blockIO.weight": "blkio.bfq.weight",
     "hugepages.2MB": "hugetlb.2MB.limit_in_bytes",
 }
 
@@ -56,6 +57,9 @@ V2_FILES = {
 
 SHARES_OF_WEIGHT = {1: 2, 59: 512, 100: 1024, 10000: 262144}
 """cpu.shares by the weight that stands for it on cgroup v2: those that scenarios use."""
+
+BLKIO_OF_WEIGHT = {1: 10, 100: 100, 10000: 1000}
+"""blockIO.weight by io.weight on cgroup v2: those that scenarios use, and what it is at first on either scale."""
 
 HAS_SWAP = any(map(os.path.exists, (TOP / "cgroup.controllers", TOP / "memory/memory.memsw.limit_in_bytes")))
 SWAP = pytest.mark.skipif(not HAS_SWAP, reason="the kernel counts no swap")
@@ -202,6 +206,11 @@ class Managed(Runtime):
         if name == "cpu.shares":
             weight = read("cpu.weight")[0]
             return SHARES_OF_WEIGHT.get(int(weight), f"weight {weight}")
+        if name == "blockIO.weight":
+            if (directory / "io.bfq.weight").exists():
+                return read("io.bfq.weight")[1]
+            weight = read("io.weight")[1]
+            return BLKIO_OF_WEIGHT.get(int(weight), f"weight {weight}")
         if name == "memory.swap":
             swap = int(read("memory.swap.max")[0])
             return swap if swap == UNLIMITED else swap + int(read("memory.max")[0])

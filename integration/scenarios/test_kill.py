@@ -111,6 +111,17 @@ def test_a_kill_of_init_ends_the_whole_pid_namespace(runtime: Managed, bundle: B
     eventually(lambda: not any(alive(pid) for pid in pids), "all have ended")
 
 
+@modes()
+def test_kill_all_of_a_pid_namespace_leaves_no_process(runtime: Managed, bundle: Bundle) -> None:
+    id = runtime.running(bundle, "fork", "3", "stay")
+    pids = eventually(lambda: members(runtime, id, 4), "four processes")
+
+    runtime("kill", "--all", id, "KILL").ok()
+
+    eventually(lambda: not any(alive(pid) for pid in pids), "all have ended")
+    assert runtime.status(id) == "stopped"
+
+
 @pytest.mark.vm
 @modes(*ROOT)  # a user may not mount proc without a pid namespace
 def test_kill_all_reaches_every_process(runtime: Managed, bundle: Bundle) -> None:

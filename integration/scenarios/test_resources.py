@@ -198,6 +198,8 @@ def test_without_a_manager_no_cgroup_is_made(runtime: Managed, bundle: Bundle) -
         pytest.param({"cpu": {"cpus": "0", "mems": "0"}}, {"cpu.cpus": 0, "cpu.mems": 0}, id="cpuset"),
         pytest.param({"pids": {"limit": 10}}, {"pids.limit": 10}, id="pids"),
         pytest.param({"pids": {"limit": -1}}, {"pids.limit": UNLIMITED}, id="pids without limit"),
+        pytest.param({"blockIO": {"weight": 10}}, {"blockIO.weight": 10}, id="least weight"),
+        pytest.param({"blockIO": {"weight": 1000}}, {"blockIO.weight": 1000}, id="most weight"),
         pytest.param({}, {"memory.limit": UNLIMITED, "cpu.quota": UNLIMITED}, id="nothing"),
     ],
 )

@@ -29,30 +29,33 @@ def resources_file(bundle: Bundle, resources: object) -> str:
 # ---- flags ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("options", "name", "expected"),
-    [
-        (("--memory", "64m"), "memory.limit", 64 << 20),
-        (("--memory", "67108864"), "memory.limit", 64 << 20),
-        (("--memory-reservation", "32M"), "memory.reservation", 32 << 20),
-        (("--pids-limit", "10"), "pids.limit", 10),
-        (("--pids-limit", "-1"), "pids.limit", UNLIMITED),
-        (("--cpu-share", "262144"), "cpu.shares", 262144),
-        (("--cpu-period", "50000"), "cpu.period", 50000),
-        (("--cpu-quota", "30000"), "cpu.quota", 30000),
-        (("--cpu-quota", "30000", "--cpu-period", "60000"), "cpu.period", 60000),
-        (("--cpuset-cpus", "0"), "cpu.cpus", 0),
-        (("--cpuset-mems", "0"), "cpu.mems", 0),
-    ],
-)
-def test_a_flag_changes_its_file(
-    runtime: Managed, bundle: Bundle, options: tuple[str, ...], name: str, expected: int
-) -> None:
+FLAGS: dict[tuple[str, ...], dict[str, int]] = {
+    ("--memory", "64m"): {"memory.limit": 64 << 20},
+    ("--memory", "33554432"): {"memory.limit": 32 << 20},
+    ("--memory-reservation", "32M"): {"memory.reservation": 32 << 20},
+    ("--pids-limit", "10"): {"pids.limit": 10},
+    ("--pids-limit", "-1"): {"pids.limit": UNLIMITED},
+    ("--cpu-share", "262144"): {"cpu.shares": 262144},
+    ("--cpu-period", "50000"): {"cpu.period": 50000},
+    ("--cpu-quota", "30000"): {"cpu.quota": 30000},
+    ("--cpu-quota", "40000", "--cpu-period", "60000"): {"cpu.quota": 40000, "cpu.period": 60000},
+    ("--cpuset-cpus", "0"): {"cpu.cpus": 0},
+    ("--cpuset-mems", "0"): {"cpu.mems": 0},
+    ("--blkio-weight", "1000"): {"blockIO.weight": 1000},
+}
+
+
+@pytest.mark.vm
+def test_each_flag_changes_its_file(runtime: Managed, bundle: Bundle) -> None:
+    """One container for all: most of what a scenario takes is to make and delete it."""
     id = runtime.running(bundle)
+    found = {}
 
-    runtime("update", *options, id).ok()
+    for options, expected in FLAGS.items():
+        runtime("update", *options, id).ok()
+        found[options] = runtime.limits(id, *expected)
 
-    assert runtime.limit(id, name) == expected
+    assert found == FLAGS
 
 
 @pytest.mark.parametrize(
@@ -162,6 +165,18 @@ def test_a_missing_file_is_an_error(runtime: Managed, bundle: Bundle) -> None:
     runtime("update", "-r", str(bundle.path / "none.json"), id).fails()
 
 
+@modes(*V2)
+def test_files_of_cgroup_v2_are_changed_by_name(runtime: Managed, bundle: Bundle) -> None:
+    bundle.linux["resources"]["memory"] = {"limit": 64 << 20}
+    id = runtime.running(bundle)
+    wanted = {"memory.high": str(32 << 20), "pids.max": "7", "cpu.weight": "10000", "cpuset.cpus": "0"}
+
+    runtime("update", "-r", resources_file(bundle, {"unified": wanted}), id).ok()
+
+    names = ("memory.limit", "memory.high", "pids.limit", "cpu.shares", "cpu.cpus")
+    assert list(runtime.limits(id, *names).values()) == [64 << 20, 32 << 20, 7, 262144, 0]
+
+
 # ---- memory --------------------------------------------------------------------------------------
 
 
@@ -257,13 +272,19 @@ def test_one_write_that_fails_takes_all_back(
     bundle.linux["resources"] |= {"memory": {"limit": 64 << 20}, "pids": {"limit": 20}, "cpu": {"shares": 262144}}
     id = runtime.running(bundle)
     before = saved(runtime, id)
-    good = {"memory": {"limit": 32 << 20}, "pids": {"limit": 5}, "cpu": {"shares": 2, **bad.pop("cpu", {})}}
+    limits = runtime.limits(id, "memory.limit", "pids.limit", "cpu.shares", "cpu.quota", "cpu.cpus", "blockIO.weight")
+    good = {
+        "memory": {"limit": 32 << 20},
+        "pids": {"limit": 5},
+        "blockIO": {"weight": 1000},
+        "cpu": {"shares": 2, "quota": 20000, "cpus": "0"},
+    }
+    wanted = bad | {name: values | bad.get(name, {}) for name, values in good.items()}
 
-    runtime("update", "-r", resources_file(bundle, {**good, **bad}), id).fails(*texts[runtime.mode.version])
+    runtime("update", "-r", resources_file(bundle, wanted), id).fails(*texts[runtime.mode.version])
 
-    assert runtime.limit(id, "memory.limit") == 64 << 20
-    assert runtime.limit(id, "pids.limit") == 20
-    assert runtime.limit(id, "cpu.shares") == 262144
+    assert runtime.limits(id, *limits) == limits
+    assert (limits["memory.limit"], limits["pids.limit"], limits["cpu.shares"]) == (64 << 20, 20, 262144)
     assert saved(runtime, id) == before
     assert sorted(path.name for path in (runtime.root / id).iterdir()) == [
         "config.json",
