@@ -38,7 +38,7 @@ FLAGS: dict[tuple[str, ...], dict[str, int]] = {
     ("--cpu-share", "262144"): {"cpu.shares": 262144},
     ("--cpu-period", "50000"): {"cpu.period": 50000},
     ("--cpu-quota", "30000"): {"cpu.quota": 30000},
-    ("--cpu-quota", "40000", "--cpu-period", "60000"): {"cpu.quota": 40000, "cpu.period": 60000},
+    ("--cpu-quota", "33333", "--cpu-period", "50000"): {"cpu.quota": 33333, "cpu.period": 50000},
     ("--cpuset-cpus", "0"): {"cpu.cpus": 0},
     ("--cpuset-mems", "0"): {"cpu.mems": 0},
     ("--blkio-weight", "1000"): {"blockIO.weight": 1000},
@@ -269,10 +269,12 @@ def test_one_write_that_fails_takes_all_back(
 ) -> None:
     if runtime.mode.version not in texts:
         pytest.skip("this cgroup version has it")
-    bundle.linux["resources"] |= {"memory": {"limit": 64 << 20}, "pids": {"limit": 20}, "cpu": {"shares": 262144}}
+    bundle.linux["resources"] |= {"memory": {"limit": 64 << 20}, "pids": {"limit": 20}}
+    bundle.linux["resources"]["cpu"] = {"shares": 262144, "quota": 33333, "period": 50000}
     id = runtime.running(bundle)
     before = saved(runtime, id)
-    limits = runtime.limits(id, "memory.limit", "pids.limit", "cpu.shares", "cpu.quota", "cpu.cpus", "blockIO.weight")
+    names = ("memory.limit", "pids.limit", "cpu.shares", "cpu.quota", "cpu.period", "cpu.cpus", "blockIO.weight")
+    limits = runtime.limits(id, *names)
     good = {
         "memory": {"limit": 32 << 20},
         "pids": {"limit": 5},
@@ -284,7 +286,7 @@ def test_one_write_that_fails_takes_all_back(
     runtime("update", "-r", resources_file(bundle, wanted), id).fails(*texts[runtime.mode.version])
 
     assert runtime.limits(id, *limits) == limits
-    assert (limits["memory.limit"], limits["pids.limit"], limits["cpu.shares"]) == (64 << 20, 20, 262144)
+    assert [limits[name] for name in names[:5]] == [64 << 20, 20, 262144, 33333, 50000]
     assert saved(runtime, id) == before
     assert sorted(path.name for path in (runtime.root / id).iterdir()) == [
         "config.json",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pyocirun.cgroup.devices import Policy
     from pyocirun.cgroup.events import Notices
     from pyocirun.cgroup.stats import Stats
+    from pyocirun.cgroup.undo import Saved
     from pyocirun.cgroup.v1 import Now, Write
     from pyocirun.spec.resources import Resources
 
@@ -98,13 +99,12 @@ class V1Manager:
         self._write_round(late, patient=False)
 
     def set(self, resources: Resources) -> None:
-        from pyocirun.cgroup.undo import Saved
         from pyocirun.cgroup.v1 import writes
 
         self._check_usage(resources)
         now = self._now(resources)
         wanted = writes(resources, now)
-        saved = Saved(self._paths, wanted)
+        saved = self.saved(resources)
         try:
             self.write(wanted)
         except BaseException as error:
@@ -112,6 +112,13 @@ class V1Manager:
             if resources.devices and now.devices is not None:
                 self.write(_rules(self._now(resources).devices, now.devices))
             raise
+
+    def saved(self, resources: Resources) -> Saved:
+        """What the files say now that `set` would write. Raises SpecError, CgroupError."""
+        from pyocirun.cgroup.undo import Saved
+        from pyocirun.cgroup.v1 import writes
+
+        return Saved(self._paths, writes(resources, self._now(resources)))
 
     def attach_devices(self, program: bytes) -> None:
         pass

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from pyocirun.cgroup.events import Notices
     from pyocirun.cgroup.stats import Stats
+    from pyocirun.cgroup.undo import Saved
     from pyocirun.cgroup.v1 import Write
     from pyocirun.spec.resources import Resources
 
@@ -103,12 +104,11 @@ class V2Manager:
             self._write_one(write, patient=False)
 
     def set(self, resources: Resources) -> None:
-        from pyocirun.cgroup.undo import Saved
         from pyocirun.cgroup.v2 import writes
 
         self._check_usage(resources)
         wanted = writes(self.complete(resources))
-        saved = Saved({write.controller: self._directory for write in wanted}, wanted)
+        saved = self.saved(resources)
         try:
             self.write(wanted)
             if resources.devices:
@@ -118,6 +118,14 @@ class V2Manager:
         except BaseException as error:
             saved.take_back_after(error)
             raise
+
+    def saved(self, resources: Resources) -> Saved:
+        """What the files say now that `set` would write. Raises SpecError."""
+        from pyocirun.cgroup.undo import Saved
+        from pyocirun.cgroup.v2 import writes
+
+        wanted = writes(self.complete(resources))
+        return Saved({write.controller: self._directory for write in wanted}, wanted)
 
     def complete(self, resources: Resources) -> Resources:
         """`resources` with what has to be written besides, and is to stay as it is."""

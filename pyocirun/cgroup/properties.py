@@ -83,6 +83,11 @@ def limits(resources: Resources | None, version: int, *, unified: bool, devices:
     return [Property(name, *value) for name, value in found.items() if version >= _SINCE.get(name, 0)]
 
 
+def changes(resources: Resources, version: int, *, unified: bool, devices: bool) -> list[Property]:
+    """The same for a unit that runs: what it takes only when it is started is left to the files."""
+    return [each for each in limits(resources, version, unified=unified, devices=devices) if each.name != "OOMPolicy"]
+
+
 def annotated(annotations: dict[str, str]) -> list[Property]:
     """Those that annotations `org.systemd.property.NAME` give, as GVariant text; NAMESec in seconds is NAMEUSec.
 

@@ -10,7 +10,7 @@ import posix
 from pyocirun import files
 from pyocirun.cgroup.fs import V1Manager
 from pyocirun.cgroup.fs2 import V2Manager
-from pyocirun.cgroup.properties import limits, properties
+from pyocirun.cgroup.properties import changes, properties
 from pyocirun.cgroup.tree import failed, mkdir, move_process, processes_in, read_file, remove_tree
 from pyocirun.cgroup.unit import directories, is_below, parse_unit
 from pyocirun.errors import CgroupError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from pyocirun.cgroup.properties import Property
+    from pyocirun.cgroup.undo import Saved
     from pyocirun.cgroup.unit import Unit
     from pyocirun.cgroup.v1 import Write
     from pyocirun.linux.host import Host
@@ -129,8 +130,8 @@ class SystemdV2(V2Manager):
         self._check_usage(resources)
         resources = self.complete(resources)
         # Who cannot load programs has no rules for devices in force either.
-        wanted = limits(resources, self.unit.version, unified=True, devices=not self.unit.user)
-        _change(self.unit, wanted, lambda: super(SystemdV2, self).set(resources))
+        wanted = changes(resources, self.unit.version, unified=True, devices=not self.unit.user)
+        _change(self.unit, wanted, self.saved(resources), lambda: super(SystemdV2, self).set(resources))
 
     def destroy(self) -> None:
         if self._foreign:
@@ -170,12 +171,12 @@ class SystemdV1(V1Manager):
         """systemd denies all devices before it allows some: nobody may be running meanwhile."""
         self._check_usage(resources)
         resources = self.complete(resources)
-        wanted = limits(resources, self.unit.version, unified=False, devices=True)
+        wanted = changes(resources, self.unit.version, unified=False, devices=True)
         frozen = bool(resources.devices) and self.freezer_state() == "THAWED"
         if frozen:
             self.freeze()
         try:
-            _change(self.unit, wanted, lambda: super(SystemdV1, self).set(resources))
+            _change(self.unit, wanted, self.saved(resources), lambda: super(SystemdV1, self).set(resources))
         finally:
             if frozen:
                 self.thaw()
@@ -204,8 +205,8 @@ class SystemdV1(V1Manager):
             super()._refuse_in_use(directory)
 
 
-def _change(unit: Unit, wanted: Sequence[Property], write: Callable[[], None]) -> None:
-    """Set properties, and then the files; if these cannot be written, the unit is as it was before."""
+def _change(unit: Unit, wanted: Sequence[Property], saved: Saved, write: Callable[[], None]) -> None:
+    """Set properties, and then the files; if these cannot be written, unit and files are as they were before."""
     from pyocirun.cgroup import bus
 
     before = bus.change(unit, wanted)
@@ -213,6 +214,7 @@ def _change(unit: Unit, wanted: Sequence[Property], write: Callable[[], None]) -
         write()
     except BaseException:
         bus.change(unit, before)
+        saved.take_back()  # a quota, say, which systemd has made whole percents of
         raise
 
 

@@ -15,6 +15,7 @@ from pyocirun.cgroup.properties import (
     allowed,
     annotated,
     bits,
+    changes,
     limits,
     properties,
     quota_per_second,
@@ -101,6 +102,14 @@ def test_files_of_cgroup_v2_win_over_other_fields() -> None:
         "OOMPolicy": "kill",
         "CPUWeight": 7,
     }
+
+
+def test_a_unit_that_runs_is_not_told_what_it_takes_at_its_start_alone() -> None:
+    files = {"memory.oom.group": "1", "memory.high": "8192"}
+
+    found = changes(Resources(unified=files), NEW, unified=True, devices=True)
+
+    assert [each.name for each in found] == ["MemoryHigh"]
 
 
 def test_what_an_old_systemd_does_not_have_is_left_to_the_files() -> None:
