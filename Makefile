@@ -13,7 +13,7 @@ PY_FILES := pyocirun csrc tests integration docs/man setup.py
 PYTEST := $(BIN)/python -P -m pytest -q -p no:cacheprovider
 RUNTIME ?= $(abspath $(BIN)/pyocirun)
 
-.PHONY: all demo test check format unit scenarios engines engines-short engines-newer conformance vm vm-image vm-test vm-engines bench golden man build system clean
+.PHONY: all demo test check format unit scenarios systemd engines engines-short engines-newer conformance vm vm-image vm-test vm-engines bench golden man build system clean
 
 all: build
 
@@ -25,6 +25,7 @@ test: system build
 	$(MAKE) check
 	$(MAKE) unit
 	$(MAKE) scenarios
+	$(MAKE) systemd
 	$(MAKE) engines-short
 	$(MAKE) vm
 
@@ -45,6 +46,10 @@ unit: build
 
 scenarios: build
 	RUNTIME=$(RUNTIME) $(PYTEST) integration/scenarios
+
+# Under a systemd of their own, with the cgroups of version 1 that this machine has: see integration/systemd.py.
+systemd: build
+	RUNTIME=$(RUNTIME) $(BIN)/python -m integration.systemd $(PYTEST) integration/scenarios/test_systemd_v1.py
 
 engines: build engines-newer
 	RUNTIME=$(RUNTIME) $(PYTEST) integration/engines
@@ -105,7 +110,7 @@ $(VENV)/built: $(VENV)/ready $(SOURCES) setup.py
 $(VENV)/ready: pyproject.toml
 	integration/prepare.sh build
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check 'setuptools>=77' 'cffi>=1.16'
+	$(BIN)/pip install --quiet --disable-pip-version-check 'setuptools>=77' 'cffi>=1.16' 'jeepney>=0.8'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation '.[dev]'
 	@touch $@
 
