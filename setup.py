@@ -52,6 +52,13 @@ EMBEDDED = [CSRC / "embed.c", CSRC / "snapshot.c"]
 STATIC = ["-static", "-nostdlib", "-no-pie", "-Wl,-z,noexecstack,--build-id=none", "-s"]
 
 PYTHON = os.path.realpath(sys.executable)
+USUAL = """
+    cli.main cli.elsewhere container.factory cli.state cli.kill cli.start spawn.gate cli.delete cgroup.fs cgroup.manager
+    cli.create container.creation plan.build spec.bundle plan.rootfs plan.paths cgroup.v1 cgroup.path spec.resources
+    linux.rlimits cli.exec cli.foreground container.tenant
+"""
+"""Modules of the commands that engines call, with what these import: first in a snapshot, so that they lie together."""
+
 NOT_IMPORTED = ("pyocirun.__main__", "pyocirun.cli.start_command", "pyocirun.cli.boot")
 """Programs, not modules."""
 
@@ -243,11 +250,13 @@ def add_snapshot(command: Path, package: Path) -> str:
             (site / source).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(package.parent / source, site / source)
             py_compile.compile(str(site / source), dfile=str(source), doraise=True)
+        add_library(site, "jeepney")
         trial = Path(prefix) / "bin" / "pyocirun"
         trial.parent.mkdir()
         shutil.copy(command, trial)
         names = [".".join(source.with_suffix("").parts).removesuffix(".__init__") for source in sources]
-        names = [name for name in names if name not in NOT_IMPORTED]
+        usual = [f"pyocirun.{name}" for name in USUAL.split()]
+        names = [*usual, *(name for name in names if name not in (*NOT_IMPORTED, *usual))]
         memory = Path(prefix) / "memory"
         # Two calls: objcopy aligns only what it finds. The alignment holds for strip(1) too.
         steps = ["--add-section", f"{SECTION}={memory}"], ["--set-section-alignment", f"{SECTION}={mmap.PAGESIZE}"]
@@ -265,6 +274,17 @@ def add_snapshot(command: Path, package: Path) -> str:
             return "it did not work, see what the build printed"
         shutil.copy(trial, command)
     return ""
+
+
+def add_library(site: Path, name: str) -> None:
+    """Copy a package of Python's that is installed, and nothing if it is not."""
+    spec = importlib.util.find_spec(name)
+    for directory in (spec and spec.submodule_search_locations) or []:
+        for path in sorted(Path(directory).rglob("*.py")):
+            source = Path(name) / path.relative_to(directory)
+            (site / source).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, site / source)
+            py_compile.compile(str(site / source), dfile=str(source), doraise=True)
 
 
 def write_memory(command: Path, call: list[str], attempts: int = 5) -> None:

@@ -38,7 +38,9 @@
 #define AREA_SIZE (256UL << 20)
 #define MAX_RUNS 512
 #define MAX_KEPT 256
-#define SMALLEST 16 /* bytes of memory taken, and of what stands before them */
+#define SMALLEST 16            /* bytes of memory taken, and of what stands before them */
+#define POOL_SIZE (16UL << 10) /* and LARGEST_IN_POOL: of Python's allocator */
+#define LARGEST_IN_POOL 512
 #define MAGIC 0x70616e73756b6f79UL
 
 struct run_of_pages {
@@ -396,6 +398,27 @@ static void clear_stack(void)
 		       (size_t)((char *)state->datastack_limit - (char *)state->datastack_top));
 }
 
+/*
+ * What is free in pools that are in use lies all over the snapshot, and each page of it that a command's own objects
+ * come to lie in would have to be copied. So all of it is used up: Python goes on in pools that nobody has used.
+ */
+static void use_up_pools(void)
+{
+	for (size_t size = SMALLEST; size <= LARGEST_IN_POOL; size += SMALLEST) {
+		size_t in_order = 0;
+		char *last = NULL;
+
+		/* Half a pool in order is a new one: that, too, to its end. */
+		while (in_order < POOL_SIZE / 2 / size ||
+		       (uintptr_t)last % POOL_SIZE + 2 * size <= POOL_SIZE) {
+			char *block = PyObject_Malloc(size);
+
+			in_order = last && block == last + size ? in_order + 1 : 0;
+			last = block;
+		}
+	}
+}
+
 int snapshot_write(const char *path, const char *sources, size_t length)
 {
 	static struct snapshot about;
@@ -407,6 +430,8 @@ int snapshot_write(const char *path, const char *sources, size_t length)
 	long end = 0;
 	int failed = 0;
 
+	PyType_ClearCache();
+	use_up_pools();
 	making = 0;
 	if (count < 0 || !file)
 		return give_up("cannot open it, or too many relocations");

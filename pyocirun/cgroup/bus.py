@@ -1,6 +1,10 @@
-"""What is asked of systemd over D-Bus. One connection serves one request.
+"""What is asked of systemd over D-Bus: each request on a connection of its own, or all on one, see `Shared`.
 
-See org.freedesktop.systemd1(5). systemd answers most requests with a job, which is waited for.
+The messages are jeepney's; sending and waiting for them is a few lines here. Messages whose answers nobody needs go
+out together with the next one: each wait costs two changes of process. See org.freedesktop.systemd1(5). systemd
+answers most requests with a job, which is waited for.
+
+The installed command has this module, and jeepney, in its snapshot: see pyocirun/cli/boot.py.
 """
 
 from __future__ import annotations
@@ -8,15 +12,13 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections import deque
+from _thread import get_ident
+from errno import ECONNRESET
 
-from jeepney import DBusAddress, MatchRule, Message, MessageType, new_method_call
+from jeepney import DBusAddress, HeaderFields, MatchRule, Message, MessageType, Parser, message_bus, new_method_call
 from jeepney.bus import get_bus
-from jeepney.bus_messages import message_bus
-from jeepney.io.blocking import DBusConnection
-from jeepney.low_level import HeaderFields
 
-from pyocirun.cgroup.properties import Property
+from pyocirun.cgroup.properties import COLLECTS, Property
 from pyocirun.errors import CgroupError
 
 TYPE_CHECKING = False
@@ -31,6 +33,8 @@ _ANSWER_SECONDS = 25.0
 """What libdbus gives a reply; a bus on a busy machine takes seconds to let us in, too."""
 _PATIENCE_SECONDS = 1.0
 """How long a unit that was there before may take to be gone."""
+_PART = 1 << 16
+"""Bytes that are received at a time."""
 
 _OBJECT = "/org/freedesktop/systemd1"
 _SERVICE = "org.freedesktop.systemd1"
@@ -49,9 +53,14 @@ _HINTS = {
 
 def look(user: bool) -> tuple[int, str]:
     """The version of systemd, and the cgroup of the manager, "" for the topmost. Raises CgroupError."""
-    with _Bus(user) as bus:
-        digits = "".join(c if c.isdigit() else " " for c in str(bus.manager_property("Version"))).split()
-        return int(digits[0]) if digits else 0, str(bus.manager_property("ControlGroup")).rstrip("/")
+    with _Use(user) as bus:
+        asked = [bus.post(_call(_PROPERTIES, "Get", "ss", (_MANAGER, name))) for name in ("Version", "ControlGroup")]
+        try:
+            version, base = (str(bus.answer(serial)[0][1]) for serial in asked)
+        except _Refused as refused:
+            raise _failed("cannot ask systemd", refused) from None
+    digits = "".join(c if c.isdigit() else " " for c in version).split()
+    return int(digits[0]) if digits else 0, base.rstrip("/")
 
 
 def start(unit: Unit, properties: Sequence[Property], pids: Sequence[int]) -> None:
@@ -62,7 +71,7 @@ def start(unit: Unit, properties: Sequence[Property], pids: Sequence[int]) -> No
     given = [*properties, *([Property("PIDs", "au", list(pids))] if pids else [])]
     body: tuple[Any, ...] = (unit.name, "replace", [(each.name, (each.signature, each.value)) for each in given], [])
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    with _Bus(unit.user) as bus:
+    with _Use(unit.user) as bus:
         while True:
             try:
                 result = bus.run_job("StartTransientUnit", "ssa(sv)a(sa(sv))", body)
@@ -85,18 +94,18 @@ def change(unit: Unit, properties: Sequence[Property]) -> list[Property]:
     if not properties:
         return []
     body = (unit.name, True, [(each.name, (each.signature, each.value)) for each in properties])
-    with _Bus(unit.user) as bus:
+    with _Use(unit.user) as bus:
         try:
-            now = bus.unit_properties(unit)
-            bus.call(_MANAGER, "SetUnitProperties", "sba(sv)", body)
+            before = bus.unit_properties(unit, [each.name for each in properties])
+            bus.call("SetUnitProperties", "sba(sv)", body)
         except _Refused as refused:
             raise _failed(f"cannot change the unit {unit.name}", refused) from None
-    return [Property(each.name, *now[each.name]) for each in properties if each.name in now]
+    return before
 
 
 def stop(unit: Unit) -> None:
     """Stop a unit, and forget that it failed. One that is not there is fine. Raises CgroupError."""
-    with _Bus(unit.user) as bus:
+    with _Use(unit.user) as bus:
         try:
             result = bus.run_job("StopUnit", "ss", (unit.name, "replace"))
         except _Refused as refused:
@@ -105,17 +114,64 @@ def stop(unit: Unit) -> None:
             return
         if result != "done":
             raise CgroupError(f"cannot stop the unit {unit.name}: systemd says {result!r}")
-        bus.attempt("ResetFailedUnit", "s", (unit.name,))
+        if unit.version < COLLECTS:
+            bus.attempt("ResetFailedUnit", "s", (unit.name,))
 
 
 def attach(unit: Unit, subgroup: str, pid: int) -> None:
     """Move a process of the caller's into a unit, or a cgroup below its own. Raises CgroupError."""
     below = f"/{subgroup}" if subgroup else ""
-    with _Bus(unit.user) as bus:
+    with _Use(unit.user) as bus:
         try:
-            bus.call(_MANAGER, "AttachProcessesToUnit", "ssau", (unit.name, below, [pid]))
+            bus.call("AttachProcessesToUnit", "ssau", (unit.name, below, [pid]))
         except _Refused as refused:
             raise _failed(f"cannot move process {pid} into the unit {unit.name}", refused) from None
+
+
+class Shared:
+    """For a with statement: what this thread asks of systemd meanwhile, it asks on one connection.
+
+    One within another is the same as the outer one.
+    """
+
+    def __enter__(self) -> None:
+        self._is_first = get_ident() not in _open
+        if self._is_first:
+            _open[get_ident()] = []
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_first:
+            for bus in _open.pop(get_ident()):
+                bus.close()
+
+
+_open: dict[int, list[_Bus]] = {}
+"""By thread: its connections, while they are shared."""
+
+
+class _Use:
+    """A connection for one request: the one that this thread shares, or one that is closed after it."""
+
+    def __init__(self, user: bool) -> None:
+        self._user = user
+        self._kept = _open.get(get_ident())
+
+    def __enter__(self) -> _Bus:
+        for bus in self._kept or ():
+            if bus.user == self._user:
+                self._bus = bus
+                return bus
+        self._bus = _connect(self._user)
+        if self._kept is not None:
+            self._kept.append(self._bus)
+        return self._bus
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """After an error nobody knows what is still to come on a connection."""
+        if self._kept is None or kind is not None:
+            self._bus.close()
+        if self._kept and kind is not None:
+            self._kept.remove(self._bus)
 
 
 class _Refused(Exception):
@@ -127,79 +183,133 @@ class _Refused(Exception):
 
 
 class _Bus:
-    """A connection to the bus of the system, or of the user."""
+    """A connection to the bus of the system, or of the user. Raises CgroupError when it is lost, or nothing comes."""
 
-    def __init__(self, user: bool) -> None:
-        self._user = user
+    def __init__(self, user: bool, connection: socket.socket) -> None:
+        self.user = user
+        self._socket = connection
+        self._parser = Parser()
+        self._serial = 0
+        self._unsent = b""
+        self._answers: dict[int, Message] = {}
+        self._ended: dict[tuple[object, object], str] = {}
+        """Results of jobs, by who told of them and their path."""
+        self._watches = False
+        self._hello = self.post(message_bus.Hello())
 
-    def __enter__(self) -> _Bus:
-        try:
-            self._connection = DBusConnection(_socket(_address(self._user)))
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
-            bus = "user's bus" if self._user else "system bus"
-            number = getattr(error, "errno", None) or 0
-            text = f"cannot ask systemd: no connection to the {bus}: {error}"
-            raise CgroupError(text, errno=number, hint=_USER_HINT if self._user else "is dbus running?") from error
-        return self
+    def close(self) -> None:
+        self._socket.close()
 
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
+    def post(self, message: Message) -> int:
+        """Have a message sent at the latest before the next wait; the number that its answer is asked for by."""
+        self._serial += 1
+        self._unsent += message.serialise(self._serial)
+        return self._serial
 
-    def call(self, interface: str, method: str, signature: str, body: tuple[Any, ...], path: str = _OBJECT) -> Any:
-        """The answer's body. Raises _Refused, CgroupError."""
-        address = DBusAddress(path, bus_name=_SERVICE, interface=interface)
-        return self._answer(new_method_call(address, method, signature, body))
+    def answer(self, serial: int) -> Any:
+        """The body of the answer to a message that was posted, and of none that was posted before. Raises _Refused."""
+        return self._reply(serial).body
+
+    def call(self, method: str, signature: str, body: tuple[Any, ...]) -> Any:
+        """What a method of the manager answers. Raises _Refused."""
+        return self.answer(self.post(_call(_MANAGER, method, signature, body)))
 
     def attempt(self, method: str, signature: str, body: tuple[Any, ...]) -> None:
         """Ask something of the manager that may be refused."""
         try:
-            self.call(_MANAGER, method, signature, body)
+            self.call(method, signature, body)
         except _Refused:
             pass
 
-    def manager_property(self, name: str) -> object:
-        try:
-            return self.call(_PROPERTIES, "Get", "ss", (_MANAGER, name))[0][1]
-        except _Refused as refused:
-            raise _failed("cannot ask systemd", refused) from None
-
-    def unit_properties(self, unit: Unit) -> dict[str, tuple[str, object]]:
+    def unit_properties(self, unit: Unit, names: Sequence[str]) -> list[Property]:
+        """Those of `names` that the unit has, and their values now. Raises _Refused."""
         kind = "org.freedesktop.systemd1." + ("Scope" if unit.is_scope else "Slice")
-        path = self.call(_MANAGER, "GetUnit", "s", (unit.name,))[0]
-        found = self.call(_PROPERTIES, "GetAll", "s", (kind,), path)[0]
-        assert isinstance(found, dict)
+        path = self.call("GetUnit", "s", (unit.name,))[0]
+        asked = [(name, self.post(_call(_PROPERTIES, "Get", "ss", (kind, name), path))) for name in names]
+        found = []
+        for name, serial in asked:
+            try:
+                found.append(Property(name, *self.answer(serial)[0]))
+            except _Refused:
+                pass
         return found
 
     def run_job(self, method: str, signature: str, body: tuple[Any, ...]) -> str:
         """How the job ended that `method` of the manager begins: "done", "failed", "timeout" and so on."""
-        rule = MatchRule(type="signal", interface=_MANAGER, member="JobRemoved", path=_OBJECT)
-        self._answer(message_bus.AddMatch(rule))
-        self.attempt("Subscribe", "", ())  # which is refused the second time
-        ended: deque[Message] = deque()
-        with self._connection.filter(rule, queue=ended):
-            job = self.call(_MANAGER, method, signature, body)[0]
-            deadline = time.monotonic() + JOB_SECONDS
-            while True:
-                try:
-                    message = self._connection.recv_until_filtered(ended, timeout=deadline - time.monotonic())
-                except (TimeoutError, ValueError):
-                    raise CgroupError(f"{method} {body[0]}: systemd did not end the job in {JOB_SECONDS:g} s") from None
-                except OSError as error:
-                    raise _lost(error) from error
-                if message.body[1] == job:
-                    return str(message.body[3])
+        if not self._watches:
+            rule = MatchRule(type="signal", sender=_SERVICE, interface=_MANAGER, member="JobRemoved", path=_OBJECT)
+            self.post(message_bus.AddMatch(rule))
+            self.post(_call(_MANAGER, "Subscribe", "", ()))
+            self._watches = True
+        reply = self._reply(self.post(_call(_MANAGER, method, signature, body)))
+        job = reply.header.fields.get(HeaderFields.sender), reply.body[0]
+        deadline = time.monotonic() + JOB_SECONDS
+        while job not in self._ended:
+            try:
+                self._take(deadline)
+            except TimeoutError:
+                raise CgroupError(f"{method} {body[0]}: systemd did not end the job in {JOB_SECONDS:g} s") from None
+        return self._ended.pop(job)
 
-    def _answer(self, message: Message) -> Any:
+    def _reply(self, serial: int) -> Message:
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        while serial not in self._answers:
+            try:
+                self._take(deadline)
+            except TimeoutError:
+                raise CgroupError(f"systemd did not answer in {_ANSWER_SECONDS:g} s") from None
+        return _unless_refused(self._answers.pop(serial))
+
+    def _take(self, deadline: float) -> None:
+        """Send what is to be sent, and wait for one message. Raises TimeoutError."""
         try:
-            reply = self._connection.send_and_get_reply(message, timeout=_ANSWER_SECONDS)
+            if self._unsent:
+                self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+                self._socket.sendall(self._unsent)
+                self._unsent = b""
+            while (message := self._parser.get_next_message()) is None:
+                self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+                part = self._socket.recv(_PART)
+                if not part:
+                    raise ConnectionResetError(ECONNRESET, "it was closed by the other side")
+                self._parser.add_data(part)
         except TimeoutError:
-            raise CgroupError(f"systemd did not answer in {_ANSWER_SECONDS:g} s") from None
-        except OSError as error:
+            raise
+        except (OSError, ValueError) as error:
             raise _lost(error) from error
-        if reply.header.message_type is MessageType.error:
-            text = reply.body[0] if reply.body and isinstance(reply.body[0], str) else ""
-            raise _Refused(reply.header.fields.get(HeaderFields.error_name, ""), text)
-        return reply.body
+        self._note(message)
+
+    def _note(self, message: Message) -> None:
+        fields = message.header.fields
+        answered = fields.get(HeaderFields.reply_serial)
+        if message.header.message_type is MessageType.signal:
+            if fields.get(HeaderFields.member) == "JobRemoved":
+                self._ended[fields.get(HeaderFields.sender), message.body[1]] = str(message.body[3])
+        elif answered == self._hello:
+            _unless_refused(message)
+        elif answered is not None:
+            self._answers[answered] = message
+
+
+def _call(interface: str, method: str, signature: str, body: tuple[Any, ...], path: str = _OBJECT) -> Message:
+    return new_method_call(DBusAddress(path, bus_name=_SERVICE, interface=interface), method, signature, body)
+
+
+def _unless_refused(reply: Message) -> Message:
+    if reply.header.message_type is MessageType.error:
+        text = reply.body[0] if reply.body and isinstance(reply.body[0], str) else ""
+        raise _Refused(reply.header.fields.get(HeaderFields.error_name, ""), text)
+    return reply
+
+
+def _connect(user: bool) -> _Bus:
+    try:
+        return _Bus(user, _socket(_address(user)))
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        bus = "user's bus" if user else "system bus"
+        number = getattr(error, "errno", None) or 0
+        text = f"cannot ask systemd: no connection to the {bus}: {error}"
+        raise CgroupError(text, errno=number, hint=_USER_HINT if user else "is dbus running?") from error
 
 
 def _address(user: bool) -> str:
@@ -230,7 +340,6 @@ def _socket(address: str) -> socket.socket:
         if b"\r\nOK " not in answer:
             raise ConnectionRefusedError(f"it refused this user: {answer.decode(errors='replace').strip()}")
         made.sendall(b"BEGIN\r\n")
-        made.settimeout(None)
     except BaseException:
         made.close()
         raise
@@ -241,5 +350,6 @@ def _failed(what: str, refused: _Refused) -> CgroupError:
     return CgroupError(f"{what}: {refused or refused.name}", hint=_HINTS.get(refused.name, ""))
 
 
-def _lost(error: OSError) -> CgroupError:
-    return CgroupError(f"the connection to systemd was lost: {error.strerror}", errno=error.errno or 0)
+def _lost(error: OSError | ValueError) -> CgroupError:
+    number = getattr(error, "errno", None) or 0
+    return CgroupError(f"the connection to systemd was lost: {getattr(error, 'strerror', None) or error}", errno=number)

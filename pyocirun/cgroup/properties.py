@@ -27,13 +27,16 @@ _QUOTA_STEP = 10_000
 _DEFAULT_PERIOD = 100_000
 _MOST_CPUS = 1 << 16
 
+COLLECTS = 236
+"""The version of systemd since which a unit that failed does not stay."""
+
 # The first version of systemd that has a property; older ones do without.
 _SINCE = {
     "AllowedCPUs": 244,
     "AllowedMemoryNodes": 244,
     "CPUQuotaPeriodUSec": 242,
     "OOMPolicy": 253,
-    "CollectMode": 236,
+    "CollectMode": COLLECTS,
     "MemoryMin": 240,
     "MemoryZSwapMax": 253,
 }
@@ -162,7 +165,7 @@ def _description(unit: Unit, id: str, unified: bool) -> list[Property]:
         Property("IOAccounting" if unified else "BlockIOAccounting", "b", True),
         Property("TasksAccounting", "b", True),
     ]
-    if unit.version >= _SINCE["CollectMode"]:  # a scope that failed, by lack of memory say, does not stay
+    if unit.version >= COLLECTS:  # a scope that failed, by lack of memory say, does not stay
         made.append(Property("CollectMode", "s", "inactive-or-failed"))
     if unit.is_scope:
         return [*made, Property("Slice", "s", unit.slice), Property("Delegate", "b", True)]

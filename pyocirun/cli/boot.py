@@ -26,6 +26,9 @@ _LATER = ("_signal", "_tracemalloc", "faulthandler")
 _EXTENSIONS = ("pyocirun._native", "pyocirun._seccomp", "_blake2", "_cffi_backend", "_json", "_prctl")
 
 
+_SHELVED = "pyocirun.cgroup.bus"
+"""What is in a snapshot for the commands that ask systemd for something: with a library, jeepney, and all it needs."""
+
 _prepared: Finder | None = None
 """In a snapshot: the finder that imported what is there already."""
 
@@ -65,6 +68,11 @@ def run(
         posix._exit(130)
 
 
+def lacks() -> str:
+    """Why the snapshot that this process started from is without D-Bus; "" if it is not."""
+    return (_prepared is not None and _prepared.shelf.why_empty) or ""
+
+
 def prepare(site: str, stdlib: str, dynload: str, names: list[str], magic: int, complete: Callable[[], None]) -> bytes:
     """Import modules for a snapshot: those of `names` that need nothing but what is built in or of this package.
 
@@ -80,11 +88,13 @@ def prepare(site: str, stdlib: str, dynload: str, names: list[str], magic: int, 
             __import__(name)
         except _NotPrepared:
             pass
+    finder.shelf.fill(_SHELVED)
     del sys.modules["pyocirun._native"]
     finder.is_preparing = False
     _prepared = finder
+    noted = b"".join([_noted_source(name, module, site) for name, module in _modules()])
     gc.collect()
-    return b"".join([_noted_source(name, module, site) for name, module in _modules()])
+    return noted
 
 
 def _install(site: str, stdlib: str, dynload: str, magic: int, complete: Callable[[], None]) -> Finder:
@@ -99,7 +109,8 @@ def _install(site: str, stdlib: str, dynload: str, magic: int, complete: Callabl
 
 def _modules() -> list[tuple[str, Any]]:
     """The modules of this package that are imported."""
-    return [(name, module) for name, module in sys.modules.items() if name[:8] == "pyocirun"]
+    modules = sys.modules | (_prepared.shelf.modules if _prepared is not None else {})
+    return [(name, module) for name, module in modules.items() if name[:8] == "pyocirun"]
 
 
 def _noted_source(name: str, module: Any, site: str) -> bytes:
@@ -150,6 +161,92 @@ def _native_for_later() -> Any:
     return module
 
 
+class Shelf:
+    """In a snapshot: a module of ours with a library, jeepney, hidden until it is imported.
+
+    What it needs of Python's own modules is kept with it, as copies of its own: whoever else imports `re` gets one as
+    if there were no snapshot, made for this process.
+    """
+
+    def __init__(self, finder: Finder) -> None:
+        self.modules: dict[str, Any] = {}
+        self.why_empty: str | None = None
+        """Why there is nothing, where a snapshot was made."""
+        self._finder = finder
+        self._sources: list[tuple[str, int]] = []
+        """Of jeepney, which has versions of its own: path below `site`, and bytes."""
+
+    def fill(self, name: str) -> None:
+        """Import the module `name`, while a snapshot is made; nothing if what it needs is not there."""
+        before = set(sys.modules)
+        if "_typing" not in sys.builtin_module_names:
+            sys.modules["_typing"] = _typing()
+        sys.warnoptions = []  # which the second phase makes
+        self._finder.is_shelving = True
+        try:
+            __import__(name)
+        except Exception as error:  # of modules that are made for the whole interpreter, in any version of it
+            self.why_empty = f"{type(error).__name__}: {error}"
+        else:
+            self.modules = {each: sys.modules[each] for each in sys.modules if each == name or each[:7] == "jeepney"}
+            parent, _, last = name.rpartition(".")
+            delattr(sys.modules[parent], last)  # else it would be taken for the module
+        self._finder.is_shelving = False
+        del sys.warnoptions
+        for each in set(sys.modules) - before:
+            del sys.modules[each]
+        for each, module in self.modules.items():
+            if each != name:
+                path: str = module.__file__
+                self._sources.append((path[len(self._finder.site) + 1 :], posix.stat(path).st_size))
+
+    def take(self, name: str) -> ModuleSpec | None:
+        """The spec of the module `name`, which is there already; None if it is not, or the library is another now."""
+        if name not in self.modules:
+            return None
+        modules, self.modules = self.modules, {}
+        if not self._is_fit():
+            return None
+        module = modules.pop(name)
+        sys.modules.update(modules)
+        loader: Any = _Ready(module)
+        return ModuleSpec(name, loader, origin=module.__file__)
+
+    def _is_fit(self) -> bool:
+        """Whether jeepney has the sources it had, none newer than the command; and nobody has imported it before."""
+        installed = posix.stat("/proc/self/exe").st_mtime
+        for path, size in self._sources:
+            about = _stat(f"{self._finder.site}/{path}")
+            if about is None or about.st_size != size or about.st_mtime > installed:
+                return False
+        return "jeepney" not in sys.modules
+
+
+class _Ready:
+    """Loads what is loaded already."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    def create_module(self, spec: ModuleSpec) -> Any:
+        return self.module
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
+def _typing() -> Any:
+    """For Python 3.11, which may have this module in a library of its own: one function."""
+
+    class Identity:
+        def __call__(self, value: object) -> object:
+            return value
+
+    module: Any = type(sys)("_typing")
+    module._idfunc = Identity()
+    return module
+
+
 class Finder:
     """Finds and loads the modules of pyocirun in `site`, and leaves everything else to what comes after it."""
 
@@ -157,6 +254,8 @@ class Finder:
         self.site = site
         self.is_complete = False
         self.is_preparing = False
+        self.is_shelving = False
+        self.shelf = Shelf(self)
         self._moved_from = ""
         self._stdlib = stdlib
         self._dynload = dynload
@@ -191,8 +290,9 @@ class Finder:
         if name in _EXTENSIONS and not self.is_preparing:
             spec = self._extension(name)
         elif name.startswith("pyocirun"):
-            place = f"{self.site}/{name.replace('.', '/')}"
-            spec = self._source(name, place, ".py") or self._source(name, place, "/__init__.py")
+            spec = self.shelf.take(name) or self._module(name, self.site)
+        elif self.is_shelving:
+            spec = self._module(name, self.site) or self._module(name, self._stdlib)
         if spec is None:
             if self.is_preparing:
                 raise _NotPrepared(name)
@@ -213,6 +313,8 @@ class Finder:
 
     def _must_wait(self, name: str) -> bool:
         """Of what is built in or frozen. os keeps the environment, so it is nothing for a snapshot."""
+        if self.is_shelving:
+            return name in _LATER
         return name in _LATER or (self.is_preparing and is_frozen(name) and name != "__future__")
 
     def _extension(self, name: str) -> ModuleSpec | None:
@@ -231,6 +333,10 @@ class Finder:
                 if _stat(path):
                     return ModuleSpec(name, loader, origin=path)
         return None
+
+    def _module(self, name: str, directory: str) -> ModuleSpec | None:
+        place = f"{directory}/{name.replace('.', '/')}"
+        return self._source(name, place, ".py") or self._source(name, place, "/__init__.py")
 
     def _source(self, name: str, place: str, end: str) -> ModuleSpec | None:
         """None if there is no such source, or no .pyc file that fits it."""

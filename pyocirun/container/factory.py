@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from pyocirun.cgroup.bus import Shared
     from pyocirun.cgroup.unit import Unit
     from pyocirun.container.criu import CriuOptions
     from pyocirun.container.hooks import Function
@@ -120,22 +121,23 @@ class Factory:
         if terminal is not None or console_size is not None:
             change = _with_terminal(terminal, console_size, change)
         functions = _functions(hooks)
-        data, spec, host, request = self._request(
-            id, bundle, config, None, preserve_fds, no_pivot, no_new_keyring, change, functions
-        )
-        plan, encoded = self._plan(spec, host, request)
-        if not files.is_directory(request.rootfs):
-            raise rootfs_missing(request.rootfs)
-        directory = states.make_directory(self.root, id)
-        if directory is None:
-            raise IDInUse(f"container with given ID already exists: {id}", id=id, path=f"{self.root}/{id}")
-        stdio = (0 if stdin is None else stdin, 1 if stdout is None else stdout, 2 if stderr is None else stderr)
-        with directory:
-            state = self._state(spec, request, host, plan)
-            creation = Creation(self, directory, spec, host, request, plan, state, functions)
-            container = creation.run(
-                data, stdio, encoded, console_socket=console_socket, pidfd_socket=pidfd_socket, notify=notify
+        with self._one_connection():
+            data, spec, host, request = self._request(
+                id, bundle, config, None, preserve_fds, no_pivot, no_new_keyring, change, functions
             )
+            plan, encoded = self._plan(spec, host, request)
+            if not files.is_directory(request.rootfs):
+                raise rootfs_missing(request.rootfs)
+            directory = states.make_directory(self.root, id)
+            if directory is None:
+                raise IDInUse(f"container with given ID already exists: {id}", id=id, path=f"{self.root}/{id}")
+            stdio = (0 if stdin is None else stdin, 1 if stdout is None else stdout, 2 if stderr is None else stderr)
+            with directory:
+                state = self._state(spec, request, host, plan)
+                creation = Creation(self, directory, spec, host, request, plan, state, functions)
+                container = creation.run(
+                    data, stdio, encoded, console_socket=console_socket, pidfd_socket=pidfd_socket, notify=notify
+                )
         container.criu = self.criu
         return container
 
@@ -169,7 +171,8 @@ class Factory:
         if image_path is not None:
             options = replace(options, image_path=image_path)
         stdio = (0 if stdin is None else stdin, 1 if stdout is None else stdout, 2 if stderr is None else stderr)
-        return restore(self, id, bundle, config, options, stdio, console_socket)
+        with self._one_connection():
+            return restore(self, id, bundle, config, options, stdio, console_socket)
 
     def run(self, id: str, bundle: str | None = None, **wishes: Any) -> Container:
         """Create a container and start it: see create, which knows the wishes. If it does not start, nothing is left.
@@ -299,6 +302,14 @@ class Factory:
         if any(container._state.cgroup_paths == paths for container in self.list() if container.id != id):
             return  # it is the other one's
         empty_and_destroy(select(host, self.cgroup_manager, paths, unit, lenient=self.is_rootless(host)))
+
+    def _one_connection(self) -> _Nothing | Shared:
+        """For a with statement: what is asked of systemd meanwhile, is asked on one connection."""
+        if self.cgroup_manager != "systemd":
+            return _Nothing()
+        from pyocirun.cgroup.bus import Shared
+
+        return Shared()
 
     def _step(self, name: str) -> None:
         """For the trace: it is this that takes the time from now on."""
@@ -439,6 +450,16 @@ class Factory:
             poststart=spec.hooks is not None and bool(spec.hooks.poststart),
             poststop=spec.hooks is not None and bool(spec.hooks.poststop),
         )
+
+
+class _Nothing:
+    """For a with statement that needs none."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 def _is_for_all(spec: Spec) -> bool:

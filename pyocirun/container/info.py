@@ -62,7 +62,10 @@ def _start() -> str:
     boot = sys.modules.get("_pyocirun_boot")
     if boot is not None:
         why = boot.no_snapshot
-        return "from a snapshot" if why is None else f"without a snapshot: {about.no_snapshot() or why}"
+        if why is not None:
+            return f"without a snapshot: {about.no_snapshot() or why}"
+        lacks = boot.lacks()
+        return f"from a snapshot without D-Bus: {lacks}" if lacks else "from a snapshot"
     main = getattr(sys.modules.get("__main__"), "__file__", "") or ""
     if not main.endswith("/pyocirun/cli/start_command.py"):
         return ""

@@ -50,6 +50,12 @@ WANTED = {
 }
 """Modules of pyocirun by command. Each costs every call up to a millisecond: can a new one wait until it is used?"""
 
+JEEPNEY = {"jeepney", *(f"jeepney.{name}" for name in ["auth", "bus", "bus_messages", "fds", "low_level", "wrappers"])}
+ASKING = {
+    "pyocirun.cgroup",
+    *(f"pyocirun.cgroup.{name}" for name in ["bus", "devices", "gvariant", "properties", "v1", "v2"]),
+}
+
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="makes a container: needs root"),
     pytest.mark.skipif(importlib.util.find_spec("pyocirun._native") is None, reason="the C parts are not built"),
@@ -84,6 +90,24 @@ def test_modules_of_the_package_are_the_ones_pinned(imported: dict[str, set[str]
     ours = {name for name in imported[command] if name.partition(".")[0] == "pyocirun"}
 
     assert ours == wanted, f"new: {sorted(ours - wanted)}, gone: {sorted(wanted - ours)}"
+
+
+def test_systemd_is_asked_with_the_messages_of_jeepney_alone() -> None:
+    """With no more of it than that: the command keeps all of this in its snapshot, and goes without a snapshot too."""
+    program = "import sys, pyocirun.cgroup.bus; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-S", "-c", f"import sys; sys.path[:] = {sys.path}; {program}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    found = set(done.stdout.split())
+
+    assert {name for name in found if name.startswith("jeepney")} == JEEPNEY
+    assert {name for name in found if name.startswith("pyocirun.cgroup")} == ASKING
+    assert not found & {"asyncio", "subprocess", "threading", "json", "logging", "dataclasses", "inspect"}
 
 
 @pytest.mark.parametrize("command", WANTED)

@@ -144,6 +144,30 @@ def test_edit_of_an_installed_module_takes_effect_at_once(tmp_path: Path) -> Non
 
 
 @snapshot
+def test_what_speaks_to_systemd_is_there_from_the_start(tmp_path: Path) -> None:
+    command = copy_installation(tmp_path / "elsewhere")
+    library = link_dependencies(command.parent.parent / LIBRARY)
+    (library / "low_level.py").unlink()
+    spoil(library / "low_level.py")
+    os.utime(library / "low_level.py", (1, 1))
+
+    done = ask_systemd(command, tmp_path)
+
+    assert done.returncode == 1
+    assert b"config.json" in done.stderr
+
+
+@snapshot
+def test_another_version_of_the_library_is_used_at_once(tmp_path: Path) -> None:
+    command = copy_installation(tmp_path / "elsewhere")
+    library = link_dependencies(command.parent.parent / LIBRARY)
+    (library / "low_level.py").unlink()
+    spoil(library / "low_level.py")
+
+    assert ask_systemd(command, tmp_path).returncode == 42
+
+
+@snapshot
 def test_edit_that_keeps_the_size_takes_effect_too(tmp_path: Path) -> None:
     command = copy_installation(tmp_path / "elsewhere")
     source = command.parent.parent / LIBRARY / "pyocirun" / "cli" / "options.py"
@@ -264,10 +288,30 @@ def copy_installation(prefix: Path) -> Path:
     return Path(shutil.copy2(COMMAND, prefix / "bin" / "pyocirun"))
 
 
-def link_dependencies(site: Path) -> None:
+def link_dependencies(site: Path) -> Path:
+    """What the package needs, below `site`: links, but for jeepney, of which each file is one. Where that is."""
     for found in Path(pyocirun.__file__).parent.parent.iterdir():
-        if found.name != "pyocirun":
+        if found.name not in ("pyocirun", "jeepney"):
             (site / found.name).symlink_to(found)
+    jeepney = Path(pyocirun.__file__).parent.parent / "jeepney"
+    for path in jeepney.glob("*.py"):
+        copy = site / path.relative_to(jeepney.parent)
+        copy.parent.mkdir(exist_ok=True)
+        copy.symlink_to(path)
+    return site / "jeepney"
+
+
+def spoil(path: Path) -> None:
+    """In the place of a module of jeepney, one of the same size that ends the command with status 42."""
+    text = "raise SystemExit(42)\n"
+    original = Path(pyocirun.__file__).parent.parent / "jeepney" / path.name
+    path.write_text(text + "#" * (original.stat().st_size - len(text)))
+
+
+def ask_systemd(command: Path, directory: Path) -> subprocess.CompletedProcess[bytes]:
+    """A `create` that fails for want of a configuration, but not before it has loaded what speaks to systemd."""
+    arguments = ["--root", str(directory / "root"), "--systemd-cgroup", "create", "--bundle", str(directory), "absent"]
+    return subprocess.run([command, *arguments], env={}, capture_output=True, timeout=60, check=False)
 
 
 def how_it_started(command: Path) -> str:
