@@ -104,6 +104,12 @@ KNOWN_DIFFERENCES: dict[tuple[str, str], str] = {
         "test_console_and_ptmx_of_the_container_are_not_used_for_a_terminal_of_exec",
         "runc",
     ): "runc 1.1 needs a terminal of the caller for exec --tty",
+    (
+        "test_the_scope_has_a_cgroup_in_every_hierarchy",
+        "runc",
+    ): "runc 1.1 leaves the process in the devices cgroup of the slice, with systemd 252",
+    ("test_each_option_of_update_reaches_unit_and_file[--cpu-burst 5000]", "runc"): "runc 1.1 has no such option",
+    ("test_each_option_of_update_reaches_unit_and_file[--cpu-idle 1]", "runc"): "runc 1.1 has no such option",
     ("test_a_slice_can_be_the_unit", "runc"): "runc 1.1 asks systemd to put a process into it, which no slice takes",
     (
         "test_a_users_unit_is_updated_executed_in_and_deleted[outside]",

@@ -1,5 +1,5 @@
-"""The ways to manage cgroups, so that one list of scenarios can ask the same of each: cgroup v1, cgroup v2, systemd on
-cgroup v2, and there the systemd of an ordinary user.
+"""The ways to manage cgroups, so that one list of scenarios can ask the same of each: cgroup v1 and v2, each with
+systemd and without, and on v2 the systemd of an ordinary user.
 
 `modes()` marks a scenario to be run once in each of those that this host has. Its `runtime` is then a Managed: limits
 are read from the kernel by their names in the runtime specification, whatever files they stand in.
@@ -112,11 +112,12 @@ class Mode:
 
 MODES = (
     Mode("v1", 1),
+    Mode("systemd-v1", 1, systemd=True),
     Mode("v2", 2),
     Mode("systemd", 2, systemd=True),
     Mode("user", 2, systemd=True, user=True),
 )
-ROOT = ("v1", "v2", "systemd")
+ROOT = ("v1", "systemd-v1", "v2", "systemd")
 V2 = ("v2", "systemd", "user")
 
 
@@ -132,7 +133,7 @@ def here(*names: str) -> list[Mode]:
 
 def plain() -> Mode:
     """The host's own cgroups, without systemd."""
-    return MODES[0] if NEEDS["cgroup1"]() else MODES[1]
+    return next(mode for mode in here() if not mode.systemd)
 
 
 class Managed(Runtime):
@@ -267,7 +268,7 @@ def inventory() -> dict[str, list[str]]:
 
 
 def _units(*options: str) -> list[str]:
-    if not here("user" if options else "systemd"):
+    if not (here("user") if options else here("systemd", "systemd-v1")):
         return []
     command = ["systemctl", *options, "list-units", "--all", "--full", "--plain", "--no-legend", "--type=scope"]
     before = with_bus() if options else []

@@ -142,7 +142,7 @@ def become_init(paths: list[str]) -> None:
     environment = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "container": "other",
-        "SYSTEMD_UNIT_PATH": UNITS,
+        "SYSTEMD_UNIT_PATH": f"/run/systemd/system.control:/run/systemd/transient:{UNITS}",
         "SYSTEMD_GENERATOR_PATH": f"{UNITS}/generators",
         "SYSTEMD_ENVIRONMENT_GENERATOR_PATH": f"{UNITS}/generators",
     }

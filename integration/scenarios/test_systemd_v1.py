@@ -1,22 +1,27 @@
-"""The systemd cgroup driver on cgroup v1. Debian's kernel has no memory and cpuset controllers there any more.
+"""The systemd cgroup driver on cgroup v1. On a machine with cgroup v1 and another init: `make systemd`. In the guest,
 
 python -m integration.vm test --append 'systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1'
+
+though Debian's kernel has no memory and cpuset controllers there any more.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from integration.harness import Bundle, Runtime, cgroup_of, requires
+from integration.harness import Bundle, Runtime, cgroup_of, only, requires
 
 pytestmark = [
     requires("systemd"),
     pytest.mark.skipif(os.path.exists("/sys/fs/cgroup/cgroup.controllers"), reason="cgroup v2 here"),
 ]
+
+
+MIB = 1 << 20
+SWAP = "memory.memsw.limit_in_bytes"
 
 
 @pytest.fixture
@@ -28,6 +33,8 @@ def systemd(runtime: Runtime) -> Runtime:
 
 def shown(unit: str, *names: str) -> dict[str, str]:
     """Properties of a unit."""
+    if not names:
+        return {}
     command = ["systemctl", "show", unit, *(f"--property={name}" for name in names)]
     lines = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, timeout=60).stdout.splitlines()
     return dict(line.partition("=")[::2] for line in lines)
@@ -68,8 +75,8 @@ def test_limits_are_properties_and_stand_in_the_files(systemd: Runtime, bundle: 
         "CPUQuotaPerSecUSec": "670ms",
         "Delegate": "yes",
     }
-    assert _read(pid, "cpu", "cpu.cfs_quota_us") == "33333"
-    assert _read(pid, "pids", "pids.max") == "42"
+    assert read(pid, "cpu.cfs_quota_us") == "33333"
+    assert read(pid, "pids.max") == "42"
 
 
 def test_update_changes_unit_and_files(systemd: Runtime, bundle: Bundle) -> None:
@@ -78,8 +85,79 @@ def test_update_changes_unit_and_files(systemd: Runtime, bundle: Bundle) -> None
     systemd("update", "--cpu-share", "256", "--pids-limit", "9", id).ok()
 
     assert shown(unit, "CPUShares", "TasksMax") == {"CPUShares": "256", "TasksMax": "9"}
-    assert _read(systemd.pid(id), "pids", "pids.max") == "9"
-    assert _read(systemd.pid(id), "cpu", "cpu.shares") == "256"
+    assert read(systemd.pid(id), "pids.max") == "9"
+    assert read(systemd.pid(id), "cpu.shares") == "256"
+
+
+CHANGES = [
+    (["--memory", "64M"], {"MemoryLimit": str(64 * MIB)}, {"memory.limit_in_bytes": str(64 * MIB)}),
+    (["--memory", "64M", "--memory-swap", "80M"], {"MemoryLimit": str(64 * MIB)}, {SWAP: str(80 * MIB)}),
+    (["--memory-reservation", "32M"], {}, {"memory.soft_limit_in_bytes": str(32 * MIB)}),
+    (["--cpu-share", "512"], {"CPUShares": "512"}, {"cpu.shares": "512"}),
+    (
+        ["--cpu-quota", "25000", "--cpu-period", "50000"],
+        {"CPUQuotaPerSecUSec": "500ms", "CPUQuotaPeriodUSec": "50ms"},
+        {"cpu.cfs_quota_us": "25000", "cpu.cfs_period_us": "50000"},
+    ),
+    (
+        ["--cpu-quota", "30000"],
+        {"CPUQuotaPerSecUSec": "600ms", "CPUQuotaPeriodUSec": "50ms"},
+        {"cpu.cfs_quota_us": "30000", "cpu.cfs_period_us": "50000"},
+    ),
+    (
+        ["--cpu-period", "40000"],
+        {"CPUQuotaPerSecUSec": "500ms", "CPUQuotaPeriodUSec": "40ms"},
+        {"cpu.cfs_quota_us": "20000", "cpu.cfs_period_us": "40000"},
+    ),
+    (["--cpu-quota", "12345"], {"CPUQuotaPerSecUSec": "250ms"}, {"cpu.cfs_quota_us": "12345"}),
+    (["--cpu-quota", "-1"], {"CPUQuotaPerSecUSec": "infinity"}, {"cpu.cfs_quota_us": "-1"}),
+    (["--cpu-burst", "5000"], {}, {"cpu.cfs_burst_us": "5000"}),
+    (["--cpu-idle", "1"], {}, {"cpu.idle": "1"}),
+    (["--cpuset-cpus", "0", "--cpuset-mems", "0"], {}, {"cpuset.cpus": "0", "cpuset.mems": "0"}),
+    (["--pids-limit", "9"], {"TasksMax": "9"}, {"pids.max": "9"}),
+    (["--pids-limit", "-1"], {"TasksMax": "infinity"}, {"pids.max": "max"}),
+]
+"""What `update` is told, and what the unit's properties and the cgroup's files are then."""
+
+
+@pytest.mark.parametrize(("options", "properties", "files"), CHANGES, ids=[" ".join(row[0]) for row in CHANGES])
+def test_each_option_of_update_reaches_unit_and_file(
+    systemd: Runtime, bundle: Bundle, options: list[str], properties: dict[str, str], files: dict[str, str]
+) -> None:
+    bundle.linux["resources"] |= {"cpu": {"quota": 20000, "period": 50000}, "pids": {"limit": 42}}
+    id, unit = created(systemd, bundle)
+    if any(not has_file(systemd.pid(id), file) for file in files):
+        pytest.skip("the kernel has no such file")
+
+    systemd("update", *options, id).ok()
+
+    assert shown(unit, *properties) == properties
+    assert {file: read(systemd.pid(id), file) for file in files} == files
+
+
+def test_what_an_update_changed_outlasts_a_reload_of_systemd(systemd: Runtime, bundle: Bundle) -> None:
+    bundle.linux["resources"] |= {"cpu": {"quota": 20000, "period": 50000}}
+    id, unit = created(systemd, bundle)
+    systemd("update", "--cpu-period", "40000", "--pids-limit", "9", id).ok()
+
+    subprocess.run(["systemctl", "daemon-reload"], check=True, timeout=60)
+    subprocess.run(["systemctl", "set-property", "--runtime", unit, "CPUShares=300"], check=True, timeout=60)
+
+    pid = systemd.pid(id)
+    assert [read(pid, f"cpu.cfs_{name}_us") for name in ("quota", "period")] == ["20000", "40000"]
+    assert read(pid, "pids.max") == "9"
+
+
+@only("pyocirun")
+def test_a_refused_update_leaves_unit_and_files_as_they_were(systemd: Runtime, bundle: Bundle) -> None:
+    bundle.linux["resources"] |= {"cpu": {"shares": 512}, "pids": {"limit": 42}}
+    id, unit = created(systemd, bundle)
+
+    result = systemd("update", "--cpu-share", "256", "--pids-limit", "9", "--cpuset-cpus", "4000", id)
+
+    assert result.status != 0
+    assert shown(unit, "CPUShares", "TasksMax") == {"CPUShares": "512", "TasksMax": "42"}
+    assert [read(systemd.pid(id), file) for file in ("cpu.shares", "pids.max")] == ["512", "42"]
 
 
 def test_exec_is_in_the_scope_and_delete_leaves_no_unit(systemd: Runtime, bundle: Bundle) -> None:
@@ -104,5 +182,9 @@ def test_devices_are_what_the_rules_say(systemd: Runtime, bundle: Bundle) -> Non
     assert systemd.exec(id, "/bin/sh", "-c", ": >/dev/null").status == 0
 
 
-def _read(pid: int, controller: str, file: str) -> str:
-    return (Path(cgroup_of(pid, controller)) / file).read_text().strip()
+def has_file(pid: int, file: str) -> bool:
+    return (cgroup_of(pid, file.partition(".")[0]) / file).exists()
+
+
+def read(pid: int, file: str) -> str:
+    return (cgroup_of(pid, file.partition(".")[0]) / file).read_text().strip()
