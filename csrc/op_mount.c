@@ -397,6 +397,7 @@ int op_bind(struct run *r, struct cursor *c)
 	uint64_t rec_clear = take_u64(c);
 	const uint64_t *propagation = take_list(c);
 	uint64_t bits = take_u64(c);
+	uint64_t resolve = bits & TARGET_PLAIN_DIRECTORY ? RESOLVE_NO_SYMLINKS : 0;
 	int needed = !(bits & BIND_INSTEAD) || r->refused;
 	auto_fd tree = needed || slot != NO_FD ? open_source(r, source, slot, bits) : -1;
 	auto_fd place = -1;
@@ -417,7 +418,7 @@ int op_bind(struct run *r, struct cursor *c)
 		error = at(r, STEP_MOUNT_SETATTR, set_attributes(tree, set, clear, 0, 0));
 	if (error)
 		return error;
-	place = make_path(r, target, 0, !is_directory(&about));
+	place = make_path(r, target, resolve, !is_directory(&about));
 	if (place < 0)
 		return place;
 	error = refuse_procfs(r, place, bits);

@@ -168,7 +168,8 @@ enum step {
 };
 
 /* Bits of the last field of mount, bind and attributes, and of the first of home, symlink, cwd. */
-#define TARGET_PLAIN_DIRECTORY 1U /* no symbolic link on the way to the target (procfs, sysfs) */
+#define TARGET_PLAIN_DIRECTORY \
+	1U /* no symbolic link on the way to the target (procfs, sysfs, devices) */
 #define BIND_RECURSIVE 2U
 #define ATTR_RECURSIVE 4U
 #define BIND_OPTIONAL 8U

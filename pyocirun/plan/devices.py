@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyocirun.linux.mounts import MS_BIND, MS_REC, MS_SLAVE, parse_options
 from pyocirun.plan import ops
+from pyocirun.plan.mounts import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def devices(spec: Spec, context: Context) -> list[ops.Op]:
     """linux.devices, the default devices and links; nothing, if /dev is the host's or another bind."""
     if any(mount.destination.rstrip("/") == "/dev" and _is_bind(mount.type, mount.options) for mount in spec.mounts):
         return []
-    own = {device.path for device in spec.linux.devices}
+    own = {clean(device.path) for device in spec.linux.devices}
     plan = [_device(device, f"linux.devices[{index}]", context) for index, device in enumerate(spec.linux.devices)]
     plan += [
         _node(path, S_IFCHR | 0o666, major, minor, 0, 0, "", context)
@@ -64,13 +65,16 @@ def _is_bind(type: str | None, options: tuple[str, ...]) -> bool:
 def _device(device: Device, origin: str, context: Context) -> ops.Op:
     mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
     uid, gid = device.uid or 0, device.gid or 0
-    return _node(
-        device.path, KINDS[device.type] | mode, device.major or 0, device.minor or 0, uid, gid, origin, context
-    )
+    path = clean(device.path)
+    return _node(path, KINDS[device.type] | mode, device.major or 0, device.minor or 0, uid, gid, origin, context)
 
 
 def _node(path: str, mode: int, major: int, minor: int, uid: int, gid: int, origin: str, context: Context) -> ops.Op:
-    """mknod(2) of a device is refused in a user namespace, whoever asks: there the host's own node is bound."""
+    """mknod(2) of a device is refused in a user namespace, whoever asks: there the host's own node is bound.
+
+    An image's /dev that is a link would have either made elsewhere, say in a volume (CVE-2026-41579).
+    """
     if context.in_userns and mode & 0o170000 != S_IFIFO:
-        return ops.Bind(path, path, handed=context.handed, slave=MS_SLAVE | MS_REC, origin=origin)
+        plain = path.startswith("/dev/")
+        return ops.Bind(path, path, handed=context.handed, slave=MS_SLAVE | MS_REC, plain=plain, origin=origin)
     return ops.Node(path, mode, device_number(major, minor), uid, gid, origin)

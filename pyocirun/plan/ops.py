@@ -719,6 +719,7 @@ class Bind(Op):
     propagation, before it crosses.  idmap: the parent maps its ids, before it crosses.
     locked: what the source's mount forbids may not be allowed again.  instead: only if the mount before it was refused.
     inside: source is a path in the container's root.  held: it is what `HoldTree` opened.
+    plain: no link of the image may be on the way to the target.
     Spec: config.md#mounts.  Fails: ENOENT no source, EPERM a flag that the user namespace may not clear.
     """
 
@@ -739,6 +740,7 @@ class Bind(Op):
     instead: bool = False
     inside: bool = False
     held: bool = False
+    plain: bool = False
     origin: str = ""
 
     def describe(self) -> str:
@@ -751,6 +753,7 @@ class Bind(Op):
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
         slot = self.slot()
         bits = (RECURSIVE if self.recursive else 0) | (OPTIONAL if self.optional else 0)
+        bits |= PLAIN_DIRECTORY if self.plain else 0
         bits |= PROC_ONLY if self.target == "/proc" else 0
         bits |= IN_PROC if may_cover_procfs(self.target) else 0
         bits |= (LOCKED if self.locked else 0) | (INSTEAD if self.instead else 0)

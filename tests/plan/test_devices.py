@@ -80,6 +80,15 @@ def test_user_namespace_gets_the_hosts_nodes_by_bind() -> None:
     assert [op.source for op in every(plan, Bind) if op.handed][:2] == ["/dev/fuse", "/dev/null"]
 
 
+@pytest.mark.parametrize("path", ["/dev/fuse", "//dev/fuse", "/./dev//fuse", "/etc/../dev/fuse"])
+def test_nodes_in_dev_follow_no_link_of_the_image(path: str) -> None:
+    plan = build(minimal_spec(**USER, devices=(Device("c", path, 10, 229),)))
+
+    nodes = [op for op in every(plan, Bind) if op.source.startswith("/dev/")]
+    assert nodes[0].target == "/dev/fuse"
+    assert all(op.plain for op in nodes)
+
+
 def test_fifo_is_made_in_a_user_namespace_too() -> None:
     plan = build(minimal_spec(**USER, devices=(Device("p", "/dev/pipe"),)))
 

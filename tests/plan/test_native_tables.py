@@ -46,6 +46,7 @@ EVERY_OP: tuple[Op, ...] = (
     ops.Mount("proc", "/proc", "proc", 6, "a=b", (7, 8), True, True, 33, 34, True, True),
     ops.Bind("/s", "/t", True, 9, 10, (11,), 35, 36, True, True, 12, ops.Idmap("0 1 2\n", "3 4 5\n", True), True, True),
     ops.Bind("/s", "/proc"),
+    ops.Bind("/s", "/dev/x", plain=True),
     ops.Attributes("/t", 13, 14, True, (37, 38)),
     ops.Node("/dev/null", 15, 16, 17, 18),
     ops.Symlink("a", "/b", True),
