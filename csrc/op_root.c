@@ -80,6 +80,7 @@ int op_sysctl(struct run *r, struct cursor *c)
 	auto_fd file = -1;
 	auto_fd proc = at(r, STEP_OPEN,
 			  openat2(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS));
+	size_t length = text_length(value);
 	int written;
 
 	if (proc < 0)
@@ -92,8 +93,10 @@ int op_sysctl(struct run *r, struct cursor *c)
 			  RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS));
 	if (file < 0)
 		return file;
-	written = at(r, STEP_WRITE, sys3(__NR_write, file, value, text_length(value)));
-	return written < 0 ? written : 0;
+	written = sys3(__NR_write, file, value, length);
+	if (written >= 0 && (size_t)written != length) /* it stops where it has all that it wants */
+		written = -EINVAL;
+	return at(r, STEP_WRITE, written < 0 ? written : 0);
 }
 
 static int open_new_root(struct run *r)

@@ -130,6 +130,16 @@ def test_the_network_namespace_of_the_host_by_path_is_that_of_the_host(runtime: 
     runtime.create(bundle).fails("net.ipv4.ip_forward")
 
 
+@pytest.mark.parametrize(("key", "value"), [("kernel.shmmax", "123 456"), ("kernel.sem", "250 32000 32 128 5")])
+def test_a_value_that_the_kernel_takes_in_part_is_an_error(
+    runtime: Runtime, bundle: Bundle, key: str, value: str
+) -> None:
+    bundle.linux["sysctl"] = {key: value}
+
+    runtime.create(bundle).fails(key)
+    assert runtime.traces() == []
+
+
 def test_a_sysctl_that_does_not_exist_is_an_error(runtime: Runtime, bundle: Bundle) -> None:
     bundle.linux["sysctl"] = {"net.no_such_thing": "1"}
 
