@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.harness import Bundle, Runtime, only, requires
+from integration.harness import Bundle, Runtime, eventually, only, requires
 
 PROFILE = "pyocirun-scenario"
 
@@ -149,19 +149,137 @@ def test_a_mount_over_attr_turns_no_profile_away(runtime: Runtime, bundle: Bundl
     assert json.loads(result.ok().stdout)["label"] == f"{profile} (enforce)"
 
 
+# ---- AppArmor and a /proc that is none (CVE-2019-16884, CVE-2023-28642, CVE-2025-52881) -----------
+
+
+@pytest.fixture
+def forbidden(bundle: Bundle, profile: str) -> Path:
+    """The process writes a file that the profile forbids. If it is there afterwards, the process ran unconfined."""
+    bundle.config["root"]["readonly"] = False
+    (bundle.rootfs / "forbidden").mkdir(mode=0o777)
+    bundle.process["apparmorProfile"] = profile
+    bundle.linux["maskedPaths"] = bundle.linux["readonlyPaths"] = []
+    bundle.args("write", "/forbidden/file", "x")
+    return bundle.rootfs / "forbidden/file"
+
+
+def _fake_proc(directory: Path) -> Path:
+    """A directory with ordinary files where the label would be written. Returns it."""
+    for thread in ("self", "thread-self", "1"):
+        for attributes in ("attr", "attr/apparmor"):
+            (directory / thread / attributes).mkdir(parents=True, exist_ok=True)
+            for name in ("exec", "current"):
+                (directory / thread / attributes / name).write_text("")
+                os.chmod(directory / thread / attributes / name, 0o666)
+    return directory
+
+
+def _without_mount_of(bundle: Bundle, destination: str) -> None:
+    bundle.config["mounts"] = [mount for mount in bundle.config["mounts"] if mount["destination"] != destination]
+
+
+@with_apparmor
+@pytest.mark.vm
+def test_without_a_profile_the_forbidden_file_is_written(runtime: Runtime, bundle: Bundle, forbidden: Path) -> None:
+    """What the tests below rely on."""
+    del bundle.process["apparmorProfile"]
+
+    runtime.run(bundle).ok()
+
+    assert forbidden.exists()
+
+
+@with_apparmor
+@pytest.mark.vm
+@pytest.mark.parametrize("target", ["/fake", "/volume"])
+def test_a_linked_proc_turns_no_profile_away(
+    runtime: Runtime, bundle: Bundle, forbidden: Path, place: Path, target: str
+) -> None:
+    """/proc of the image is a link to a directory of its own, or into a volume, which looks like a procfs."""
+    _fake_proc(bundle.rootfs / "fake")
+    bundle.config["mounts"].insert(0, {"destination": "/volume", "source": str(_fake_proc(place / "volume"))})
+    bundle.config["mounts"][0] |= {"type": "bind", "options": ["bind"]}
+    (bundle.rootfs / "proc").rmdir()
+    os.symlink(target, bundle.rootfs / "proc")
+
+    runtime.create(bundle).fails("must be mounted on ordinary directory")
+
+    assert runtime.traces() == []
+    assert not forbidden.exists()
+
+
+@with_apparmor
+@pytest.mark.vm
+@pytest.mark.parametrize("place_of_proc", ["/real", ""])
+def test_a_linked_proc_with_procfs_elsewhere_turns_no_profile_away(
+    runtime: Runtime, bundle: Bundle, forbidden: Path, place_of_proc: str
+) -> None:
+    """/proc leads to files of the image. The label has to go elsewhere, or it is an error."""
+    _fake_proc(bundle.rootfs / "fake")
+    (bundle.rootfs / "proc").rmdir()
+    os.symlink("fake", bundle.rootfs / "proc")
+    _without_mount_of(bundle, "/proc")
+    if place_of_proc:
+        bundle.mount(place_of_proc, "proc")
+
+    runtime.run(bundle)
+
+    assert not forbidden.exists()
+
+
+@with_apparmor
+@pytest.mark.vm
+@pytest.mark.parametrize("destination", ["/proc", "/proc/self/attr", "/proc/thread-self", "/link/attr"])
+def test_a_volume_over_proc_turns_no_profile_away(
+    runtime: Runtime, bundle: Bundle, forbidden: Path, place: Path, destination: str
+) -> None:
+    fake = _fake_proc(place / "fake")
+    os.symlink("/proc/1", bundle.rootfs / "link")
+    source = fake if destination == "/proc" else fake / "self" if destination.endswith("self") else fake / "self/attr"
+    bundle.bind(source, destination)
+
+    runtime.create(bundle).fails(destination)
+
+    assert runtime.traces() == []
+    assert not forbidden.exists()
+
+
+@with_apparmor
+@requires("busybox")
+@pytest.mark.vm
+@pytest.mark.parametrize(
+    "cover", ["mount --bind /fake /proc", "mount -t tmpfs none /proc && cp -r /fake/self /fake/thread-self /proc/"]
+)
+def test_what_the_container_mounts_over_proc_turns_no_profile_of_exec_away(
+    runtime: Runtime, bundle: Bundle, forbidden: Path, cover: str
+) -> None:
+    """exec comes into a container whose root may mount, and has done so."""
+    _fake_proc(bundle.rootfs / "fake")
+    for names in bundle.process["capabilities"].values():
+        names.append("CAP_SYS_ADMIN")
+    id = runtime.new_id()
+    output = runtime.create(bundle.shell(f"{cover} && echo done; exec sleep 60"), id=id).ok()
+    runtime.start(id).ok()
+    eventually(lambda: "done" in output.stdout, f"the mount: {output.stderr}")
+
+    runtime.exec(id, "write", "/forbidden/file", "x")
+
+    assert not forbidden.exists()
+
+
 # ---- where it is written -------------------------------------------------------------------------
 
 RUN_PLAN = """
 import ctypes, os, sys
 from pyocirun.errors import Error
 from pyocirun.plan.encode import encode
-from pyocirun.plan.ops import Attribute, Clone, Finish, Plan, PrivateProc, Sync
+from pyocirun.plan.ops import Attribute, Clone, Finish, Plan, PrivateProc, Sync, Sysctl
 from pyocirun.spawn.effects import kill
 from pyocirun.spawn.launch import launch
 from pyocirun.spawn.sync import Answer, drive
 
 libc = ctypes.CDLL(None, use_errno=True)
-path, cover, flags = sys.argv[1], sys.argv[2], int(sys.argv[3])
+path, cover, flags, sysctl = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "sysctl"
 uid = os.geteuid()
 assert libc.unshare(0x20000) == 0
 assert libc.mount(None, b"/", None, 0x44000, None) == 0
@@ -179,7 +297,8 @@ def look(fd):
     os.close(file)
     return Answer()
 
-plan = Plan((Clone(0), PrivateProc(), Attribute(path, "", "labelled"), Sync("look"), Finish()))
+write = [Sysctl(path, path, "labelled")] if sysctl else [PrivateProc(), Attribute(path, "", "labelled")]
+plan = Plan((Clone(0), *write, Sync("look"), Finish()))
 null = os.open("/dev/null", os.O_RDWR)
 launched = launch(plan, encode(plan), lambda slot: -1, (null, null, null))
 try:
@@ -194,10 +313,13 @@ print("fake", repr(open(fake).read()))
 NEW_USER_AND_MOUNTS = 0x10000000 | 0x20000
 
 
-def _write(path: str, cover: str, flags: int = 0) -> list[str]:
+def _write(path: str, cover: str, flags: int = 0, *, what: str = "label") -> list[str]:
     """What is seen when nsexec writes to /proc/`path`, with a tmpfs that has such a file mounted on `cover`."""
     done = subprocess.run(
-        [sys.executable, "-P", "-c", RUN_PLAN, path, cover, str(flags)], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", RUN_PLAN, path, cover, str(flags), what],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -219,3 +341,10 @@ def test_without_a_procfs_of_our_own_one_that_is_none_is_an_error() -> None:
 @only("pyocirun")
 def test_without_a_procfs_of_our_own_a_mount_on_the_way_is_an_error() -> None:
     assert _write("sys/kernel/domainname", "/proc/sys", NEW_USER_AND_MOUNTS) == ["error open 18", "fake ''"]
+
+
+@requires("root")
+@only("pyocirun")
+@pytest.mark.parametrize(("cover", "error"), [("/proc", "error verify 18"), ("/proc/sys", "error open 18")])
+def test_a_sysctl_is_written_to_no_filesystem_over_proc(cover: str, error: str) -> None:
+    assert _write("sys/kernel/domainname", cover, what="sysctl") == [error, "fake ''"]
