@@ -484,3 +484,54 @@ def test_cgroup_that_is_missing_is_passed_over_where_it_need_not_be_joined() -> 
     launched = started(Clone(0, "/no/such"), Finish())
 
     assert finished(launched) == 0
+
+
+# bpf(2)
+
+BEYOND = """
+import ctypes, platform, struct, sys, threading
+from pyocirun import native
+
+libc = ctypes.CDLL(None, use_errno=True)
+BPF_CALL = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+RECEIVE, SEND = 0xC0502100, 0xC0182101
+ready = threading.Event()
+seen = []
+
+def filter_of(number):
+    # the call's number; that one to the listener, all others allowed
+    lines = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x7FC00000), (0x06, 0, 0, 0x7FFF0000)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in lines))
+    return struct.pack("HxxxxxxQ", len(lines), ctypes.addressof(code)), code
+
+def kernel():
+    # a kernel that writes all of the struct that it knows, and not only as much as the caller says that it has
+    ready.wait()
+    notice = ctypes.create_string_buffer(80)
+    assert libc.ioctl(listener, RECEIVE, notice) == 0, ctypes.get_errno()
+    id, = struct.unpack_from("Q", notice, 0)
+    command, address, size = struct.unpack_from("QQQ", notice, 32)
+    seen.append((command, size, ctypes.string_at(address, 1024)))
+    ctypes.memset(address + 24, 0, 4)  # no program is attached
+    ctypes.memset(address + 32, 0xFF, 1024 - 32)
+    assert libc.ioctl(listener, SEND, ctypes.create_string_buffer(struct.pack("QqiI", id, 0, 0, 0))) == 0
+
+thread = threading.Thread(target=kernel)
+thread.start()
+program, keep = filter_of(BPF_CALL)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+listener = libc.syscall({"x86_64": 317, "aarch64": 277}[platform.machine()], 1, 8, program)
+assert listener >= 0, ctypes.get_errno()
+ready.set()
+print(native.bpf_query(7))
+thread.join()
+command, size, room = seen[0]
+print(command, 64 <= size <= 1024, struct.unpack_from("II", room), room[32:] == bytes(1024 - 32))
+"""
+
+
+def test_a_kernel_that_answers_beyond_the_struct_writes_into_room_kept_for_it() -> None:
+    """Linux 6.17 to 7.1 write more to the answer of BPF_PROG_QUERY than the caller said that there is."""
+    done = subprocess.run([sys.executable, "-P", "-c", BEYOND], capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.stdout.splitlines() == ["[]", "16 True (7, 6) True"], (done.returncode, done.stderr)
