@@ -613,6 +613,29 @@ def test_reader_and_schema_agree_on_types(path: tuple[str | int, ...], value: An
         assert by_schema == {}
 
 
+def value_at(document: Any, path: tuple[str | int, ...]) -> Any:
+    for key in path:
+        document = document[key]
+    return document
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in PLACES if path and path[0] != "windows" and isinstance(value_at(FULL, path), str)],
+    ids=lambda path: "/".join(map(str, path)),
+)
+def test_a_nul_in_any_string_is_refused_where_it_is(path: tuple[str | int, ...]) -> None:
+    """What is handed to the kernel, or to nsexec, would end there (CVE-2021-43784)."""
+    document = put(FULL, path, f"{value_at(FULL, path)}\0")
+
+    with pytest.raises(SpecError) as caught:
+        parse_config(document)
+
+    assert value_at(document, path).endswith("\0")
+    assert points_into(document, caught.value.pointer)
+    assert caught.value.pointer.split("/")[1:2] == [str(path[0])]
+
+
 def points_into(document: Any, pointer: str) -> bool:
     """Whether a pointer leads to a value of the document, or to a property that one of its objects could have."""
     parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
