@@ -508,6 +508,14 @@ class Running:
         return Result(self.argv, self.process.returncode, self.out, self.err, self.log, seconds)
 
 
+def measured(runtime: Runtime, *args: str) -> tuple[Result, int]:
+    """Run one command to its end: its result, and the most memory that it took at once, in bytes."""
+    running = runtime.spawn(*args)
+    _, status, usage = os.wait4(running.process.pid, 0)
+    running.process.returncode = os.waitstatus_to_exitcode(status)
+    return running.wait(), usage.ru_maxrss << 10
+
+
 def eventually(condition: Callable[[], _T], what: str = "", timeout: float = 10.0) -> _T:
     """Poll until the condition holds; its value."""
     end = time.monotonic() + timeout * PATIENCE

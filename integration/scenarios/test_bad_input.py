@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from integration.harness import PATIENCE, Bundle, Runtime, mounts, only
+from integration.harness import PATIENCE, Bundle, Runtime, measured, mounts, only
 
 
 def _create(runtime: Runtime, bundle: Bundle, text: str | bytes | None) -> Any:
@@ -56,10 +56,22 @@ def test_a_huge_config_is_refused_at_once(runtime: Runtime, bundle: Bundle) -> N
     bundle.save()
     os.truncate(bundle.path / "config.json", 200 << 20)
 
-    result = _create(runtime, bundle, None)
+    result, peak = measured(runtime, "create", "--bundle", str(bundle.path), runtime.new_id())
 
     result.fails("config.json")
     assert result.seconds < 2 * PATIENCE
+    assert peak < 64 << 20
+    assert runtime.traces() == []
+
+
+@pytest.mark.parametrize("key", ["uidMappings", "gidMappings"])
+def test_a_list_of_mappings_longer_than_16_bits_count(runtime: Runtime, bundle: Bundle, key: str) -> None:
+    """CVE-2021-43784: the length of what is handed over wraps around, and the rest counts as other fields."""
+    bundle.map_users(100000)
+    bundle.linux[key] = [{"containerID": n, "hostID": 1000000000 + n, "size": 1} for n in range(4000)]
+    assert len("".join("{containerID} {hostID} {size}\n".format(**line) for line in bundle.linux[key])) > 1 << 16
+
+    runtime.create(bundle).fails()
     assert runtime.traces() == []
 
 

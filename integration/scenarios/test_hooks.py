@@ -120,6 +120,25 @@ def test_create_container_hooks_begin_in_the_rootfs_before_it_is_the_root(
     assert sorted((notes / "root").read_text().split()) == sorted(n for n in os.listdir("/") if not n.startswith("."))
 
 
+@pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer", "poststart", "poststop"])
+def test_hooks_of_the_host_are_never_looked_up_in_the_container(
+    runtime: Runtime, bundle: Bundle, place: Path, kind: str
+) -> None:
+    """The image has a program of the same path."""
+    hook = place / "hooks/hook"
+    for path, name in ((hook, "host"), (bundle.rootfs / str(hook)[1:], "image")):
+        path.parent.mkdir(parents=True)
+        path.write_text(f"#!/bin/sh\ntouch {hook.parent}/{name}\n")
+        path.chmod(0o755)
+    bundle.config["root"]["readonly"] = False
+    bundle.hook(kind, str(hook))
+
+    _whole_life(runtime, bundle)
+
+    assert sorted(os.listdir(hook.parent)) == ["hook", "host"]
+    assert os.listdir(bundle.rootfs / str(hook.parent)[1:]) == ["hook"]
+
+
 def test_start_container_hooks_are_looked_up_in_the_container(runtime: Runtime, bundle: Bundle, notes: Path) -> None:
     bundle.hook("startContainer", "/bin/probe", "write", f"{notes}/seen", "inside")
 

@@ -538,6 +538,16 @@ def test_a_mount_inside_proc_is_refused(runtime: Runtime, bundle: Bundle, place:
     assert runtime.traces() == []
 
 
+@pytest.mark.parametrize("kind", ["bind", "tmpfs"])
+def test_a_link_of_the_image_leads_no_mount_into_proc(runtime: Runtime, bundle: Bundle, place: Path, kind: str) -> None:
+    """The destination is harmless as a text: only what it has become in the root tells (CVE-2019-16884)."""
+    os.symlink("/proc/1", bundle.rootfs / "link")
+    bundle.mount("/link/attr", kind, str(place), ("bind",) if kind == "bind" else ())
+
+    runtime.create(bundle).fails("/link/attr")
+    assert runtime.traces() == []
+
+
 def test_a_few_files_of_proc_may_be_covered(runtime: Runtime, bundle: Bundle, place: Path) -> None:
     (place / "meminfo").write_text("MemTotal: 1 kB\n")
     bundle.bind(place / "meminfo", "/proc/meminfo")

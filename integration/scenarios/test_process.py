@@ -236,6 +236,22 @@ def test_umask(runtime: Runtime, bundle: Bundle, umask: int | None, expected: in
     assert report["umask"] == expected
 
 
+@only("pyocirun")  # runc 1.1 leaves a mount of the rootfs
+def test_umask_without_a_mount_namespace(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.without_namespace("mount")
+    bundle.config["mounts"] = []
+    bundle.config["root"]["readonly"] = False
+    bundle.linux["maskedPaths"] = bundle.linux["readonlyPaths"] = []
+    bundle.process["user"]["umask"] = 0o077
+    bundle.args("write", "/tmp/new", "x")
+    before = os.umask(0o027)
+
+    runtime.run(bundle).ok()
+
+    os.umask(before)
+    assert (bundle.rootfs / "tmp/new").stat().st_mode & 0o777 == 0o600
+
+
 def test_another_user_may_write_to_the_output(runtime: Runtime, bundle: Bundle) -> None:
     """The runtime gives the descriptors to the user: a program may open /dev/stdout again."""
     read, write = os.pipe()

@@ -5,14 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import sys
 from pathlib import Path
 
 import pytest
 
-from integration.harness import Bundle, Runtime, alive, eventually, mounts, only, requires, wait_for_orphan
+from integration.harness import (
+    PATIENCE,
+    Bundle,
+    Runtime,
+    alive,
+    eventually,
+    measured,
+    mount,
+    mounts,
+    only,
+    requires,
+    wait_for_orphan,
+)
 
 HUNT_SECONDS = "20"
+MS_BIND_REC = 0x5000
+MS_SHARED = 1 << 20
 
 
 def _host_files(runtime: Runtime) -> dict[str, str]:
@@ -153,6 +168,29 @@ def test_a_linked_dev_under_the_default_mounts_makes_nothing_on_the_host(
     assert not any(str(outside) in line for line in mounts())
 
 
+@only("pyocirun")  # runc 1.1 makes them there
+@pytest.mark.parametrize("users", [False, True])
+def test_a_linked_dev_makes_nothing_in_a_volume(runtime: Runtime, bundle: Bundle, place: Path, users: bool) -> None:
+    """CVE-2026-41579: a directory of the host that the container is given, and that a link in the image leads to."""
+    volume = place / "volume"
+    volume.mkdir(mode=0o777)
+    os.chmod(volume, 0o777)
+    (bundle.rootfs / "dev").rmdir()
+    os.symlink("/volume", bundle.rootfs / "dev")
+    (bundle.rootfs / "volume").mkdir()
+    if users:
+        bundle.map_users(100000)
+    bundle.config["mounts"] = [
+        mount for mount in bundle.config["mounts"] if not mount["destination"].startswith("/dev")
+    ]
+    bundle.bind(volume, "/volume")
+    bundle.linux["devices"] = [{"path": "//dev/./full", "type": "c", "major": 1, "minor": 7}]
+
+    runtime.create(bundle).fails("/dev")
+
+    assert list(volume.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["console", "null", "ptmx", "fd", "stdin"])
 def test_a_link_in_dev_makes_nothing_on_the_host(runtime: Runtime, bundle: Bundle, place: Path, name: str) -> None:
     """Without a tmpfs on /dev the runtime works in the image's own directory."""
@@ -169,22 +207,32 @@ def test_a_link_in_dev_makes_nothing_on_the_host(runtime: Runtime, bundle: Bundl
 
 
 def test_a_linked_null_changes_no_file_of_the_host(runtime: Runtime, bundle: Bundle, place: Path) -> None:
-    """The runtime gives its descriptors to the container's user: a link at /dev/null must not lead it astray."""
-    target = place / "target"
+    """CVE-2026-88265: the runtime gives its descriptors to the container's user. Where these are the null device it
+    opens the container's own instead, and that may be a link to a file in a volume.
+    """
+    dev, data = place / "dev", place / "data"
+    dev.mkdir()
+    data.mkdir()
+    target = data / "target"
     target.write_text("mine")
     os.chmod(target, 0o600)
     before = os.stat(target)
-    os.symlink(target, bundle.rootfs / "dev/null")
+    os.symlink("/data/target", dev / "null")
     bundle.config["mounts"] = [
         mount for mount in bundle.config["mounts"] if not mount["destination"].startswith("/dev")
     ]
+    bundle.bind(dev, "/dev")
+    bundle.bind(data, "/data")
     bundle.process["user"] = {"uid": 1000, "gid": 1000}
+    bundle.config["root"]["readonly"] = False
+    bundle.linux["maskedPaths"] = []
 
-    runtime.run(bundle)
+    result = runtime.run(bundle.args("exit", "7"))
 
     after = os.stat(target)
     assert target.read_text() == "mine"
     assert (after.st_uid, after.st_mode) == (before.st_uid, before.st_mode)
+    assert result.status == 7, result.stderr
 
 
 def test_the_null_device_of_the_host_keeps_its_owner(runtime: Runtime, bundle: Bundle) -> None:
@@ -195,19 +243,29 @@ def test_the_null_device_of_the_host_keeps_its_owner(runtime: Runtime, bundle: B
     assert os.stat("/dev/null").st_uid == 0
 
 
-def test_a_linked_null_as_a_mask_is_refused(runtime: Runtime, bundle: Bundle) -> None:
-    """CVE-2025-31133: what is bound over a masked file must be the real null device."""
-    os.symlink("/etc/passwd", bundle.rootfs / "dev/null")
-    bundle.config["root"]["readonly"] = False
+@only("pyocirun")  # runc before 1.2.8 binds whatever is there
+@pytest.mark.parametrize("null", ["link", "file", "zero"])
+def test_a_null_device_that_is_none_is_no_mask(runtime: Runtime, bundle: Bundle, place: Path, null: str) -> None:
+    """CVE-2025-31133: what is bound over a masked file must be the real null device. /dev is a volume, and so it is
+    made by others.
+    """
+    volume = place / "dev"
+    volume.mkdir()
+    if null == "link":
+        os.symlink("/proc/sys/kernel/core_pattern", volume / "null")
+    elif null == "file":
+        (volume / "null").write_text("not null")
+    else:
+        os.mknod(volume / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 5))
     bundle.config["mounts"] = [
         mount for mount in bundle.config["mounts"] if not mount["destination"].startswith("/dev")
     ]
+    bundle.bind(volume, "/dev")
     (bundle.rootfs / "secret").write_text("secret")
     bundle.linux["maskedPaths"] = ["/secret"]
 
-    result = runtime.run(bundle.args("cat", "/secret"))
-
-    assert result.status != 0 or result.stdout == ""
+    runtime.create(bundle).fails("/secret")
+    assert runtime.traces() == []
 
 
 def test_a_linked_console_makes_nothing_on_the_host(runtime: Runtime, bundle: Bundle, place: Path) -> None:
@@ -240,15 +298,19 @@ def test_a_passwd_that_is_a_pipe_stops_nobody(runtime: Runtime, bundle: Bundle) 
 
 
 @only("pyocirun")  # others read all of it, see CVE-2026-46680
-def test_a_passwd_without_end_is_read_to_a_limit(runtime: Runtime, bundle: Bundle) -> None:
+@pytest.mark.parametrize("line", ["root:x:0:0:root:/begin:/bin/sh\n", ""])
+def test_a_passwd_without_end_is_read_to_a_limit(runtime: Runtime, bundle: Bundle, line: str) -> None:
+    """Eight GiB of one line; with a line for the user before it, or not."""
     passwd = bundle.rootfs / "etc/passwd"
-    passwd.write_text("root:x:0:0:root:/begin:/bin/sh\n")
+    passwd.write_text(line)
     os.truncate(passwd, 8 << 30)
+    bundle.save()
 
-    result = runtime.run(bundle)
+    result, peak = measured(runtime, "run", "--bundle", str(bundle.path), runtime.new_id())
 
-    assert "HOME=/begin" in result.report["env"]
-    assert result.seconds < 5
+    assert f"HOME={'/begin' if line else '/'}" in result.report["env"]
+    assert result.seconds < 5 * PATIENCE
+    assert peak < 64 << 20
 
 
 # ---- what belongs to the host --------------------------------------------------------------------
@@ -267,14 +329,21 @@ def test_root_of_a_user_namespace_changes_no_limit_of_its_own(runtime: Runtime, 
 
 
 @only("pyocirun")  # runc 1.1 fails, and leaves a mount of the rootfs
-def test_a_container_without_a_mount_namespace_changes_no_mount_of_the_host(runtime: Runtime, bundle: Bundle) -> None:
+def test_a_container_without_a_mount_namespace_changes_no_mount_of_the_host(
+    runtime: Runtime, bundle: Bundle, place: Path
+) -> None:
+    """Nor whether it is shared, which mounts that are all private would not show."""
     bundle.without_namespace("mount")
     bundle.config["mounts"] = []
     bundle.linux["maskedPaths"] = bundle.linux["readonlyPaths"] = []
     bundle.config["root"]["readonly"] = False
+    mount(str(place), place, flags=MS_BIND_REC)
+    mount("", place, flags=MS_SHARED)
     before = mounts()
 
-    runtime.run(bundle.args("exit", "0")).ok()
+    id = runtime.running(bundle)
+    runtime.exec(id, "exit", "0").ok()
+    runtime.stop(id)
 
     assert mounts() == before
 
