@@ -118,8 +118,25 @@ def conformance() -> list[tuple[str, list[str], list[str]]]:
     ]
 
 
-@pytest.mark.parametrize("reference", sorted({test for *_, tests in conformance() for test in tests}))
-def test_a_test_that_the_conformance_table_names_is_there(reference: str) -> None:
+def attacks() -> list[tuple[str, list[str]]]:
+    """(attack, tests) of the table of attacks in SECURITY.md."""
+    lines = (ROOT / "SECURITY.md").read_text().partition("\n| Attack | Tests |\n")[2].partition("\n\n")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
+    return [(attack, re.findall(r"`(.+?)`", tests)) for attack, tests in rows]
+
+
+def test_every_attack_has_a_test() -> None:
+    assert len(attacks()) > 25
+    assert not [attack for attack, tests in attacks() if not attack or not tests]
+
+
+@pytest.mark.parametrize(
+    "reference",
+    sorted(
+        {test for *_, tests in conformance() for test in tests} | {test for _, tests in attacks() for test in tests}
+    ),
+)
+def test_a_test_that_a_table_names_is_there(reference: str) -> None:
     name, _, tests = reference.partition("::")
     file = ROOT / (name if name.startswith("tests/") else f"integration/{name}")
 
