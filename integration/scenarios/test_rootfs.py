@@ -109,6 +109,21 @@ def test_a_readonly_file_cannot_be_written(runtime: Runtime, bundle: Bundle) -> 
     assert runtime.run(bundle.args("write", "/etc/passwd", "x")).stdout == "EROFS\n"
 
 
+def test_the_root_may_be_among_the_readonly_paths(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.config["root"]["readonly"] = False
+    bundle.linux["readonlyPaths"] = ["/"]
+
+    assert runtime.run(bundle.args("write", "/tmp/file", "x")).stdout == "EROFS\n"
+
+
+@only("pyocirun")  # runc mounts something there that nobody sees
+def test_the_root_cannot_be_masked(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.linux["maskedPaths"] = ["/"]
+
+    runtime.create(bundle).fails("/linux/maskedPaths/0: the root of the container cannot be masked")
+    assert runtime.traces() == []
+
+
 def test_a_readonly_path_keeps_the_options_of_its_mount(runtime: Runtime, bundle: Bundle) -> None:
     report = runtime.run(bundle).report
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyocirun import files
 from pyocirun.linux.namespaces import FLAGS
 from pyocirun.record import Record
 from pyocirun.spec import reader
@@ -189,6 +190,9 @@ def _check_namespaces(linux: Linux, at: str) -> None:
     for key, paths in (("maskedPaths", linux.masked_paths), ("readonlyPaths", linux.readonly_paths)):
         if paths and "mount" not in types:
             raise fault(child(at, key), "unable to restrict sys entries without a private MNT namespace")
+    for index, path in enumerate(linux.masked_paths or ()):
+        if files.absolute(path) == "/":
+            raise fault(child(child(at, "maskedPaths"), index), "the root of the container cannot be masked")
     if linux.net_devices and "network" not in types:
         raise fault(child(at, "netDevices"), "unable to move network devices without a NET namespace")
 

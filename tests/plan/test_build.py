@@ -150,6 +150,13 @@ def test_masks_and_readonly_paths_come_after_pivot_root() -> None:
     assert where(plan, PivotRoot) < where(plan, ReadonlyPath("/proc/sys")) < where(plan, MaskPath("/proc/kcore"))
 
 
+@pytest.mark.parametrize("path", ["/", "/.", "/a/.."])
+def test_the_root_itself_is_made_read_only_and_not_covered(path: str) -> None:
+    plan = build(minimal_spec(readonly_paths=(path,)))
+
+    assert where(plan, PivotRoot) < where(plan, Attributes("/", 1)) < where(plan, SetUser)
+
+
 def test_nothing_is_mounted_after_the_masks() -> None:
     mounts = [SpecMount("/proc", "proc", "proc"), SpecMount("/tmp", "tmpfs", "tmpfs")]
     plan = build(minimal_spec(mounts=mounts, masked_paths=("/proc/kcore",), root=Root("rootfs", True)))
