@@ -31,13 +31,22 @@ def mkdir(directory: str, made: list[str]) -> bool:
         except FileNotFoundError:
             # Somebody may be removing the parent right now, so this is tried again.
             made.pop()
-            mkdir(files.parent(directory), made)
+            for above in _missing_above(directory):
+                mkdir(above, made)
         except OSError:
             made.pop()
             raise
         else:
             return True
     raise OSError(errno.ENOENT, posix.strerror(errno.ENOENT), directory)
+
+
+def _missing_above(directory: str) -> list[str]:
+    """The directories above that are not there, the highest first: more of them than a stack is deep, maybe."""
+    missing: list[str] = []
+    while not files.exists(directory := files.parent(directory)):
+        missing.append(directory)
+    return missing[::-1]
 
 
 def move_process(path: str, data: bytes) -> None:

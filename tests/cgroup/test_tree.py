@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyocirun.cgroup.tree import remove_tree, subtree
+from pyocirun.cgroup.tree import mkdir, remove_tree, subtree
 
 
 def nest(top: Path, name: str, levels: int) -> None:
@@ -58,3 +58,16 @@ def test_a_walk_that_is_left_early_closes_what_it_opened(tmp_path: Path) -> None
 
     assert os.listdir("/proc/self/fd") == before
     assert remove_tree(str(tmp_path))
+
+
+def test_a_path_of_more_directories_than_a_stack_is_deep_is_made(tmp_path: Path) -> None:
+    top = f"{tmp_path}/top"
+    deep = top + "/a" * 1500
+    made: list[str] = []
+
+    new = mkdir(deep, made)
+
+    assert new
+    assert (made[0], made[-1], len(made)) == (top, deep, 1501)
+    assert os.path.isdir(deep)
+    remove_tree(top)
