@@ -197,10 +197,18 @@ def _cpu(fields: dict[str, Any], at: str) -> CPU | None:
         reader.optional_integer(section, "period", at, 0, UINT64),
         reader.optional_integer(section, "realtimeRuntime", at, -INT64 - 1, INT64),
         reader.optional_integer(section, "realtimePeriod", at, 0, UINT64),
-        reader.optional_string(section, "cpus", at),
-        reader.optional_string(section, "mems", at),
+        _list(section, "cpus", at),
+        _list(section, "mems", at),
         reader.optional_integer(section, "idle", at, -INT64 - 1, INT64),
     )
+
+
+def _list(fields: dict[str, Any], key: str, at: str) -> str | None:
+    """A list such as "0-3,7". The kernel reads no further than a line, and would say nothing of the rest."""
+    text = reader.optional_string(fields, key, at)
+    if text is not None and "\n" in text.rstrip("\n"):
+        raise fault(child(at, key), "must be one line")
+    return text
 
 
 def _pids(fields: dict[str, Any], at: str) -> Pids | None:

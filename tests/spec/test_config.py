@@ -441,6 +441,8 @@ FAULTS: list[tuple[str, Any, str, str]] = [
     ("linux/devices/0/path", "dev", "/linux/devices/0/path", "the path of a device must be absolute"),
     ("linux/rootfsPropagation", "x", "/linux/rootfsPropagation", "rootfsPropagation=x is not supported"),
     ("linux/maskedPaths/0", "x", "/linux/maskedPaths/0", "must be an absolute path"),
+    ("linux/maskedPaths/0", "/a/..", "/linux/maskedPaths/0", "the root of the container cannot be masked"),
+    ("linux/resources/cpu/cpus", "0\n1", "/linux/resources/cpu/cpus", "must be one line"),
     ("linux/personality/domain", "X", "/linux/personality/domain", "invalid personality domain X"),
     ("linux/intelRdt/closID", "..", "/linux/intelRdt/closID", 'invalid intelRdt.ClosID ".."'),
     ("linux/memoryPolicy/mode", "X", "/linux/memoryPolicy/mode", 'invalid memory policy mode "X"'),
