@@ -67,7 +67,7 @@ def contents(path: Path) -> list[tuple[str, int, int, int]]:
 
 
 def race(runtime: Runtime, bundle: Bundle, outside: Path) -> dict[str, int]:
-    """Make containers for a while, four at least; how many were created, and how many not. Checks the host after each."""
+    """Make containers for a while, four at least; how many were created and refused. Checks the host after each."""
     before, table = contents(outside), mounts()
     counts = {"created": 0, "refused": 0}
     end = time.monotonic() + SECONDS
