@@ -128,6 +128,8 @@ def wait_for(unshare: subprocess.Popen[bytes]) -> int:
 def become_init(paths: list[str]) -> None:
     """In the new namespaces: mount what systemd wants to see, and become it."""
     controllers = {os.path.basename(path): options_of(path) for path in mounted()}
+    for path in (TOP, "/sys"):  # covered mounts would still be listed
+        subprocess.run(["umount", "--recursive", "--lazy", path], check=True)
     mount("-t", "proc", "proc", "/proc")
     mount("-t", "sysfs", "sysfs", "/sys")
     mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", TOP)
