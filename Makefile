@@ -13,7 +13,7 @@ PY_FILES := pyocirun csrc tests integration docs/man setup.py
 PYTEST := $(BIN)/python -P -m pytest -q -p no:cacheprovider
 RUNTIME ?= $(abspath $(BIN)/pyocirun)
 
-.PHONY: all demo test check format unit scenarios systemd engines engines-short engines-newer conformance vm vm-image vm-test vm-engines bench golden man build system clean
+.PHONY: all demo test check format unit scenarios systemd engines engines-short engines-newer conformance critest vm vm-image vm-test vm-engines bench golden man build system clean
 
 all: build
 
@@ -64,6 +64,9 @@ engines-newer: build
 
 conformance: build
 	$(BIN)/python integration/conformance/run.py --runtime-tools "$(RUNTIME_TOOLS)" --runtime $(RUNTIME)
+
+critest: build engines-newer
+	$(BIN)/python -m integration.conformance.critest --newer --critest "$(CRITEST)" --runtime $(RUNTIME)
 
 # A Debian with systemd and cgroup v2 in QEMU: see integration/vm/.
 vm-image:

@@ -104,12 +104,13 @@ class Cri(Engine):
     def _machine(self) -> Machine:
         """With the daemon in it."""
         driver = "true" if self._systemd else "false"
-        files = {
-            f"{BASE}/config.toml": CONFIG.format(runtime=self.runtime, systemd=driver),
-            f"{BASE}/cni/10-pods.conflist": json.dumps(NETWORK),
-        }
+        files = {f"{BASE}/config.toml": CONFIG.format(runtime=self.runtime, systemd=driver), **self._network()}
         daemon = ["containerd", "--config", f"{BASE}/config.toml"]
         return Machine(daemon, files, newer.environment(self._tree), self._systemd)
+
+    def _network(self) -> dict[str, str]:
+        """The file that says how pods are connected."""
+        return {f"{BASE}/cni/10-pods.conflist": json.dumps(NETWORK)}
 
     def _import_images(self, layer: bytes) -> None:
         """One for containers and one for the pods' own processes, from the files of an image."""

@@ -50,23 +50,7 @@ def rootfs(box: bytes) -> bytes:
 
 def archive(layer: bytes, name: str, command: tuple[str, ...] = ("/box", "echo", "from the image")) -> bytes:
     """An OCI image layout as a tar archive: this one layer, under a name that `ctr images import` takes."""
-    environment = ["PATH=/bin:/", "FROM_IMAGE=yes"]
-    config = encoded(
-        {
-            "architecture": ARCHITECTURES[platform.machine()],
-            "os": "linux",
-            "config": {"Env": environment, "Cmd": list(command)},
-            "rootfs": {"type": "layers", "diff_ids": [digest(layer)]},
-        }
-    )
-    manifest = encoded(
-        {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": descriptor("config.v1+json", config),
-            "layers": [descriptor("layer.v1.tar", layer)],
-        }
-    )
+    manifest, config = manifest_of(layer, {"Env": ["PATH=/bin:/", "FROM_IMAGE=yes"], "Cmd": list(command)})
     named = descriptor("manifest.v1+json", manifest)
     named["annotations"] = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": "latest"}
     files: dict[str, tuple[bytes | str | None, int]] = {
@@ -76,6 +60,27 @@ def archive(layer: bytes, name: str, command: tuple[str, ...] = ("/box", "echo",
     for blob in (layer, config, manifest):
         files["blobs/" + digest(blob).replace(":", "/")] = (blob, 0o644)
     return tar(files)
+
+
+def manifest_of(layer: bytes, config: dict[str, Any]) -> tuple[bytes, bytes]:
+    """The manifest and the configuration of an image of one layer. config: what containers of it run, and as whom."""
+    described = encoded(
+        {
+            "architecture": ARCHITECTURES[platform.machine()],
+            "os": "linux",
+            "config": config,
+            "rootfs": {"type": "layers", "diff_ids": [digest(layer)]},
+        }
+    )
+    manifest = encoded(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": descriptor("config.v1+json", described),
+            "layers": [descriptor("layer.v1.tar", layer)],
+        }
+    )
+    return manifest, described
 
 
 def descriptor(kind: str, blob: bytes) -> dict[str, Any]:
