@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.harness import PATIENCE, Bundle, Runtime, alive, eventually, wait_for_orphan
+from integration.harness import PATIENCE, Bundle, Runtime, alive, eventually, only, wait_for_orphan
 
 
 def test_run_returns_the_exit_status_of_the_process(runtime: Runtime, bundle: Bundle) -> None:
@@ -239,6 +239,30 @@ def test_start_refuses_a_running_container(runtime: Runtime, bundle: Bundle) -> 
 
     result.fails("cannot start an already running container")
     assert runtime.status(id) == "running"
+
+
+@only("pyocirun")
+def test_start_returns_when_the_program_has_been_executed(runtime: Runtime, bundle: Bundle) -> None:
+    """runc's answers when its init has been told to go on."""
+    id = runtime.created(bundle.args("sleep", "60"))
+    pid = runtime.pid(id)
+
+    runtime.start(id).ok()
+
+    assert os.readlink(f"/proc/{pid}/exe").endswith("/bin/probe")
+
+
+@only("pyocirun")
+def test_start_fails_if_the_kernel_cannot_execute_the_program(runtime: Runtime, bundle: Bundle) -> None:
+    program = bundle.rootfs / "bin/strange"
+    program.write_text("neither a script nor a binary\n")
+    program.chmod(0o755)
+    bundle.config["process"]["args"] = ["/bin/strange"]
+    id = runtime.created(bundle)
+
+    result = runtime.start(id)
+
+    result.fails("/bin/strange", "exec format error")
 
 
 def test_start_refuses_a_stopped_container(runtime: Runtime, bundle: Bundle) -> None:
