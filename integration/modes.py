@@ -294,10 +294,14 @@ def with_bus() -> list[str]:
 
 @functools.cache
 def _users_cgroup() -> Path:
-    """The cgroup of a service of the user's systemd, which lasts as long as the tests."""
+    """The cgroup of a service of the user's systemd, which lasts as long as the tests.
+
+    So does the slice of their containers, which systemd makes for the first of them, and keeps.
+    """
     uid = pwd.getpwnam(USER).pw_uid
     unit = f"scenarios-{os.getpid()}.service"
-    start = ["systemd-run", "--user", "--quiet", f"--unit={unit}", "--property=Delegate=yes", "sleep", "infinity"]
+    start = ["systemd-run", "--user", "--quiet", f"--unit={unit}", "--slice=user.slice", "--property=Delegate=yes"]
+    start += ["sleep", "infinity"]
     for command in (["loginctl", "enable-linger", USER], ["systemctl", "start", f"user@{uid}.service"]):
         subprocess.run(command, check=True, timeout=120)
     subprocess.run([*with_bus(), *start], check=True, timeout=120)

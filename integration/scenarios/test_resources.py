@@ -349,7 +349,7 @@ def test_a_limit_that_is_refused_is_an_error_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("unified", "expected"),
     [
-        ({"memory.high": "1048576", "pids.max": "7"}, {"memory.high": MIB, "pids.limit": 7}),
+        ({"memory.high": str(32 * MIB), "pids.max": "7"}, {"memory.high": 32 * MIB, "pids.limit": 7}),
         ({"nothing.max": "1"}, None),
     ],
     ids=["known", "unknown"],
