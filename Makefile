@@ -7,7 +7,7 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find pyocirun csrc integration/probe docs/man -name '*.py' -o -name '*.pyi' -o -name '*.json' -o -name '*.[ch]')
-C_FILES := $(wildcard csrc/*.[ch] csrc/test/*.c integration/probe/*.c integration/bench/*.c integration/engines/*.c)
+C_FILES := $(wildcard csrc/*.[ch] csrc/test/*.c integration/*/*.c)
 PY_FILES := pyocirun csrc tests integration docs/man setup.py
 # -P: `import pyocirun` finds the installed package and not the checkout, which lacks the C parts.
 PYTEST := $(BIN)/python -P -m pytest -q -p no:cacheprovider
