@@ -106,15 +106,16 @@ def test_a_strange_name_stays_within_one_line_of_the_log(runtime: Runtime, bundl
 
 
 def test_a_strange_name_forges_no_line_of_a_text_log(runtime: Runtime, bundle: Bundle) -> None:
-    forged = 'time="2026-01-01T00:00:00Z" level=error msg=forged'
+    forged = "level=error msg=forged"
     bundle.process["args"] = [f"/no\n{forged}\r{forged}"]
     bundle.save()
     file = runtime.base / "text.log"
 
     runtime("create", "--bundle", str(bundle.path), runtime.new_id(), options=("--log", str(file)), log_format="text")
 
-    assert [line for line in file.read_text().splitlines() if line.startswith(forged)] == []
-    assert "level=error" in file.read_text()
+    lines = file.read_text().splitlines()
+    assert [line for line in lines if not line.startswith("time=")] == []
+    assert "level=error" in lines[-1]
 
 
 def test_the_last_line_of_the_log_is_the_error(runtime: Runtime, bundle: Bundle) -> None:
