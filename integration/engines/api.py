@@ -203,9 +203,8 @@ class Podman(Api):
     def figures(self, container: str) -> Figures:
         told = super().figures(container)
         told[podman.USE] = told.pop("memory")
-        if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
-            # It takes them from a file that counts nanoseconds, the runtimes from one that counts ticks.
-            del told["user"], told["kernel"]
+        # On cgroup v1 from a file that counts nanoseconds, not ticks; on v2 microseconds under the name of nanoseconds.
+        del told["user"], told["kernel"]
         return told
 
     def runtime_root(self) -> str:

@@ -78,7 +78,9 @@ class Ctr(Engine):
         """The id of a container, and the arguments that run it."""
         name = f"container-{next(self._numbers)}"
         line = ["run", "--runc-binary", self.runtime, "--snapshotter", "native", "--seccomp", *options]
-        line += ["--mount", "type=cgroup,src=cgroup,dst=/sys/fs/cgroup,options=ro"]
+        if not (wish.user_namespace and os.path.exists("/sys/fs/cgroup/cgroup.controllers")):
+            # ctr makes no cgroup namespace, and without one runc cannot mount cgroup v2 in a user namespace.
+            line += ["--mount", "type=cgroup,src=cgroup,dst=/sys/fs/cgroup,options=ro"]
         line += ["--runc-systemd-cgroup", "--cgroup", f"{SLICE}:ctr:{name}"] if self.systemd else []
         line += ["--memory-limit", str(wish.memory)] if wish.memory else []
         line += ["--read-only"] if wish.read_only else []

@@ -17,8 +17,8 @@ NO_CGROUPS = "users have no cgroups but those of cgroup v2 that systemd gives th
 USER = next((entry.pw_uid for entry in pwd.getpwall() if entry.pw_name == "tester"), 64322)
 HOME = f"/run/user/{USER}"
 OWN = "under-test"
-# What it calls the use of memory.
-USE = "working set" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "memory"
+# What podman 5.4 calls the use of memory, on cgroup v2: that of programs, without files.
+USE = "anon" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "memory"
 
 # podman 4 spells the last list without its s, whatever containers.conf(5) says. The ulimits are those that a machine
 # without CAP_SYS_RESOURCE can give.
