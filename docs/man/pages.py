@@ -87,7 +87,11 @@ def described(options: Any) -> str:
         names = f"**--{name}**" + (f", **-{short}**" if short else "")
         value = f" *{metavar}*" if metavar else ""
         note = (
-            f" (default: {default})" if default not in (None, 0) else " (may be repeated)" if kind == "repeat" else ""
+            f" (default: {default})"
+            if default not in (None, 0)
+            else " (may be repeated)"
+            if kind in ("repeat", "ints")
+            else ""
         )
         entries.append(f"{names}{value}\n: {help_text}{note}")
     return "\n\n".join(entries)

@@ -118,11 +118,27 @@ def test_exec_refuses_a_user_that_is_no_number(runtime: Runtime, bundle: Bundle,
 
 
 def test_exec_adds_groups(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.process["user"]["additionalGids"] = [40]
     id = runtime.running(bundle)
 
     report = runtime.exec(id, "report", options=("-g", "50", "-g", "60")).report
 
-    assert sorted(report["groups"]) == [50, 60]
+    assert sorted(report["groups"]) == [40, 50, 60]
+
+
+def test_exec_warns_of_a_capability_that_nobody_knows(runtime: Runtime, bundle: Bundle) -> None:
+    id = runtime.running(bundle)
+
+    result = runtime.exec(id, "exit", "0", options=("--cap", "CAP_NO_SUCH")).ok()
+
+    assert [line["level"] for line in result.log if "CAP_NO_SUCH" in line["msg"]] == ["warning"]
+
+
+@pytest.mark.parametrize("variable", ["bad", "=bad"])
+def test_exec_refuses_a_variable_without_a_name_or_a_value(runtime: Runtime, bundle: Bundle, variable: str) -> None:
+    id = runtime.running(bundle)
+
+    runtime.exec(id, "exit", "0", options=("--env", variable)).fails("environment variable", status=255)
 
 
 def test_exec_adds_capabilities_but_none_that_is_inherited(runtime: Runtime, bundle: Bundle) -> None:
@@ -160,6 +176,21 @@ def test_exec_may_forbid_new_privileges(runtime: Runtime, bundle: Bundle) -> Non
 
     assert runtime.exec(id, "report").report["no_new_privs"] == 0
     assert runtime.exec(id, "report", options=("--no-new-privs",)).report["no_new_privs"] == 1
+
+
+def test_exec_may_take_no_new_privs_away(runtime: Runtime, bundle: Bundle) -> None:
+    id = runtime.running(bundle)
+
+    report = runtime.exec(id, "report", options=("--no-new-privs=false",)).report
+
+    assert report["no_new_privs"] == 0
+
+
+def test_exec_of_a_group_that_is_no_number_is_wrong_usage(runtime: Runtime) -> None:
+    result = runtime("exec", "-g", "x", runtime.new_id(), "true")
+
+    assert result.status == 1
+    assert 'invalid value "x" for flag -g' in result.stderr
 
 
 def test_exec_takes_limits_and_privileges_of_the_config(runtime: Runtime, bundle: Bundle) -> None:

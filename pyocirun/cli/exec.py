@@ -89,7 +89,7 @@ def _request(call: Call) -> dict[str, Any]:
         "env": flags["env"],
         "cwd": flags["cwd"] or None,
         "user": _user(flags["user"]) if flags["user"] else None,
-        "additional_gids": [_id(gid, "additional gid") for gid in flags["additional-gids"]] or None,
+        "additional_gids": [_id(str(gid), "additional gid") for gid in flags["additional-gids"]] or None,
         "capabilities": flags["cap"],
         "no_new_privileges": flags["no-new-privs"],
         "apparmor_profile": flags["apparmor"] or None,

@@ -2,7 +2,9 @@
 
 An option is (name, short, kind, metavar, help, default):
     kind      "flag": given or not, `--name=false` takes it back.  "str": one value, the last one counts.
-              "int": the same, a whole number.  "repeat": a list, one value each time, commas are not separators.
+              "switch": a flag that is None if it is not given.
+              "int": the same as "str", a whole number.  "repeat": a list, one value each time, commas are not
+              separators.  "ints": the same, whole numbers.
     help      one line; an option without help is accepted but not shown: callers of old may send it.
     default   of a "str" or "int" that is not given.  Flags start as False, lists as [].
 A command is (usage, summary, fewest arguments, most arguments (-1: any number), stops, options):
@@ -167,13 +169,13 @@ COMMANDS: dict[str, Command] = {
             ("env", "e", "repeat", "NAME=VALUE", "set an environment variable", None),
             ("tty", "t", "flag", "", "give the process a terminal", None),
             ("user", "u", "str", "UID[:GID]", "numbers of user and group", None),
-            ("additional-gids", "g", "repeat", "GID", "add a group", None),
+            ("additional-gids", "g", "ints", "GID", "add a group", None),
             ("process", "p", "str", "FILE", "take the process from this JSON file", None),
             _DETACH,
             _PID_FILE,
             ("process-label", "", "str", "LABEL", "SELinux label of the process", None),
             ("apparmor", "", "str", "PROFILE", "AppArmor profile of the process", None),
-            ("no-new-privs", "", "flag", "", "set no_new_privs", None),
+            ("no-new-privs", "", "switch", "", "set no_new_privs; =false does not, whatever config.json says", None),
             ("cap", "c", "repeat", "CAP", "add a capability", None),
             _PRESERVE,
             ("cgroup", "", "repeat", "[CTRL[,CTRL]:]PATH", "run in this sub-cgroup of the container", None),
@@ -333,6 +335,10 @@ COMMANDS: dict[str, Command] = {
     "wait": ("<container-id>", "wait for the end of a container, and print its exit status", 1, 1, False, ()),
 }
 
+FLAGS = ("flag", "switch")
+LISTS = ("repeat", "ints")
+NUMBERS = ("int", "ints")
+
 COMPLETION = "_PYOCIRUN_COMPLETE"
 """Environment variable with which the shell's completion script, made by click, calls."""
 
@@ -381,7 +387,7 @@ def take_flags(
         known[name] = option
         if short:
             known[short] = option
-        flags[name] = [] if kind == "repeat" else False if kind == "flag" else default
+        flags[name] = [] if kind in LISTS else False if kind == "flag" else default
     args: list[str] = []
     index = 0
     while index < len(argv):
@@ -400,7 +406,7 @@ def take_flags(
         if name not in known:
             return None
         name, _, kind, *_ = known[name]
-        if kind == "flag":
+        if kind in FLAGS:
             if value not in BOOLEANS:
                 return None
             flags[name] = BOOLEANS[value]
@@ -414,10 +420,12 @@ def take_flags(
             flags[name].append(value)
         elif kind == "str":
             flags[name] = value
-        elif is_number(value):
-            flags[name] = int(value)
-        else:
+        elif not is_number(value):
             return None
+        elif kind == "ints":
+            flags[name].append(int(value))
+        else:
+            flags[name] = int(value)
     return flags, args
 
 

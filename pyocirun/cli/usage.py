@@ -11,7 +11,7 @@ import os
 import click
 from click.shell_completion import CompletionItem, get_completion_class, shell_complete
 
-from pyocirun.cli.options import BOOLEANS, COMMANDS, COMPLETION, GLOBAL, Call, is_number
+from pyocirun.cli.options import BOOLEANS, COMMANDS, COMPLETION, FLAGS, GLOBAL, LISTS, NUMBERS, Call, is_number
 from pyocirun.errors import NoSuchCommand, UsageError
 
 TYPE_CHECKING = False
@@ -217,7 +217,7 @@ class _Reader:
         if name not in self._kinds:
             self._fail(f"flag provided but not defined: -{name}")
         full_name, kind = self._kinds[name]
-        if kind == "flag":
+        if kind in FLAGS:
             if value not in BOOLEANS:
                 self._fail(f'invalid boolean value "{value}" for flag -{name}')
             self._values[_identifier(full_name)] = BOOLEANS[value]
@@ -227,9 +227,9 @@ class _Reader:
                 self._fail(f"flag needs an argument: -{name}")
                 return
             value = left.pop(0)
-        if kind == "int" and not is_number(value):
+        if kind in NUMBERS and not is_number(value):
             self._fail(f'invalid value "{value}" for flag -{name}: not a whole number')
-        elif kind == "repeat":
+        elif kind in LISTS:
             self._values.setdefault(_identifier(full_name), []).append(value)
         else:
             self._values[_identifier(full_name)] = value
@@ -247,14 +247,14 @@ def _params(table: tuple[Option, ...]) -> list[click.Parameter]:
 def _param(option: Option) -> click.Option:
     name, short, kind, metavar, help, default = option
     names = [_identifier(name), "--" + name] + (["-" + short] if short else [])
-    if kind == "flag":
-        return click.Option(names, is_flag=True, default=False, help=help, hidden=not help)
+    if kind in FLAGS:
+        return click.Option(names, is_flag=True, default=False if kind == "flag" else None, help=help, hidden=not help)
     shown = default not in (None, 0)
     return click.Option(
         names,
         type=_type(name, kind, metavar),
-        multiple=kind == "repeat",
-        default=[] if kind == "repeat" else default,
+        multiple=kind in LISTS,
+        default=[] if kind in LISTS else default,
         metavar=metavar,
         help=help,
         hidden=not help,
@@ -264,7 +264,7 @@ def _param(option: Option) -> click.Option:
 
 def _type(name: str, kind: str, metavar: str) -> click.ParamType[Any]:
     """The type of a value; FILE and DIR are completed by the shell, and not looked at here."""
-    if kind == "int":
+    if kind in NUMBERS:
         return click.INT
     if metavar in ("FILE", "DIR", "SOCKET") and name != "cwd":
         return click.Path(file_okay=metavar != "DIR")
@@ -277,7 +277,7 @@ def _values(table: tuple[Option, ...], context: click.Context) -> dict[str, Any]
     for name, _, kind, _, _, default in table:
         value = context.params.get(_identifier(name))
         given = isinstance(value, (str, int, tuple, list))
-        values[name] = list(value or ()) if kind == "repeat" else value if given else default
+        values[name] = list(value or ()) if kind in LISTS else value if given else default
     return values
 
 

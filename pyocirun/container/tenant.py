@@ -11,7 +11,7 @@ from pyocirun.errors import CgroupError, OperationError, SpecError, StateError
 from pyocirun.linux.namespaces import FILES, FLAGS
 from pyocirun.plan import ops, tenant
 from pyocirun.plan.encode import encode
-from pyocirun.plan.process import keeps_groups
+from pyocirun.plan.process import capability_warnings, keeps_groups
 from pyocirun.plan.request import is_unified
 from pyocirun.record import replace
 from pyocirun.spawn import effects
@@ -46,7 +46,7 @@ def wanted_process(
     user: tuple[int, int | None] | None,
     additional_gids: list[int] | None,
     capabilities: list[str] | tuple[str, ...],
-    no_new_privileges: bool,
+    no_new_privileges: bool | None,
     apparmor_profile: str | None,
     selinux_label: str | None,
 ) -> Process:
@@ -58,6 +58,10 @@ def wanted_process(
         raise SpecError("exec args cannot be empty", pointer="/process/args")
     if base is None:
         raise SpecError("the container has no process to take the rest from", pointer="/process")
+    if env:
+        from pyocirun.spec.process import check_env
+
+        check_env(env, "/process/env")
     changes: dict[str, object] = {"args": tuple(args), "env": (*base.env, *env), "terminal": False}
     if cwd is not None:
         changes["cwd"] = cwd
@@ -65,8 +69,8 @@ def wanted_process(
         changes["user"] = _user(base, user, additional_gids)
     if capabilities:
         changes["capabilities"] = _more_capabilities(base, tuple(capabilities))
-    if no_new_privileges:
-        changes["no_new_privileges"] = True
+    if no_new_privileges is not None:
+        changes["no_new_privileges"] = no_new_privileges
     if apparmor_profile is not None:
         changes["apparmor_profile"] = apparmor_profile
     if selinux_label is not None:
@@ -85,6 +89,8 @@ def start(
 ) -> Running:
     """Start `wanted` in the container."""
     init = container.init
+    for text in capability_warnings(wanted):
+        container._warn(text)
     if init is None:
         raise StateError("cannot exec in a stopped container", id=container.id, status="stopped")
     container._step("look at the container, and make the plan")
@@ -262,7 +268,7 @@ def _checked(process: Process, at: str) -> Process:
 
 def _user(base: Process, user: tuple[int, int | None] | None, additional_gids: list[int] | None) -> object:
     uid, gid = user if user is not None else (base.user.uid, base.user.gid)
-    groups = base.user.additional_gids if additional_gids is None else tuple(additional_gids)
+    groups = (*base.user.additional_gids, *(additional_gids or ()))
     for id in (uid, *groups, *([] if gid is None else [gid])):
         if not 0 <= id < NO_ID:
             raise SpecError(f"{id} is no uid or gid: they go from 0 to {NO_ID - 1}", pointer="/process/user")

@@ -127,19 +127,10 @@ def warnings(spec: Spec) -> list[str]:
     texts = [f"/{name} is ignored: it is for another platform" for name in spec.foreign]
     if not spec.oci_version.startswith("1."):
         texts.append(f"/ociVersion is {spec.oci_version}: this runtime knows the specification of version 1")
-    sets = spec.process.capabilities if spec.process is not None else None
-    if sets is not None:
-        named = [name for field in type(sets)._fields for name in getattr(sets, field) or ()]
-        unknown = mask(named)[1]
-        texts += [f"unknown capability {name} is ignored" for name in dict.fromkeys(unknown)]
-        had = {name for name in sets.permitted or () if name in (sets.inheritable or ())}
-        texts += [
-            f"can't raise ambient capability {name}: it must be permitted and inheritable"
-            for name in dict.fromkeys(sets.ambient or ())
-            if name not in had and name not in unknown
-        ]
-    elif spec.process is not None:
-        texts.append("/process/capabilities is absent: the process keeps the capabilities of the runtime")
+    if spec.process is not None:
+        texts += capability_warnings(spec.process)
+        if spec.process.capabilities is None:
+            texts.append("/process/capabilities is absent: the process keeps the capabilities of the runtime")
     if spec.process is not None and spec.process.user.additional_gids and keeps_groups(spec.annotations):
         texts.append("/process/user/additionalGids is ignored: run.oci.keep_original_groups keeps the caller's groups")
     resources = spec.linux.resources
@@ -160,6 +151,24 @@ def warnings(spec: Spec) -> list[str]:
     if spec.linux.personality is not None:
         texts += [f"personality flag {flag} is ignored: none is known" for flag in spec.linux.personality.flags]
     return texts
+
+
+def capability_warnings(process: Process) -> list[str]:
+    """The capabilities that the process is to have and cannot get, whoever the runtime is."""
+    sets = process.capabilities
+    if sets is None:
+        return []
+    named = [name for field in type(sets)._fields for name in getattr(sets, field) or ()]
+    unknown = mask(named)[1]
+    had = {name for name in sets.permitted or () if name in (sets.inheritable or ())}
+    return [
+        *(f"unknown capability {name} is ignored" for name in dict.fromkeys(unknown)),
+        *(
+            f"can't raise ambient capability {name}: it must be permitted and inheritable"
+            for name in dict.fromkeys(sets.ambient or ())
+            if name not in had and name not in unknown
+        ),
+    ]
 
 
 def _rlimits(process: Process) -> list[ops.SetRlimit]:

@@ -8,6 +8,7 @@ from pyocirun.spec.reader import UINT32, UINT64, child, fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 MAX_ID = UINT32 - 1
@@ -152,11 +153,15 @@ def _args(fields: dict[str, Any], at: str) -> tuple[str, ...]:
 
 def _env(fields: dict[str, Any], at: str) -> tuple[str, ...]:
     env = reader.strings(fields, "env", at) or ()
-    for index, variable in enumerate(env):
-        # An entry without a name or without "=" is nothing that execve(2)'s readers agree upon.
-        if variable.find("=") < 1:
-            raise fault(child(child(at, "env"), index), "must have the form NAME=VALUE")
+    check_env(env, child(at, "env"))
     return env
+
+
+def check_env(env: Sequence[str], at: str) -> None:
+    """Raises SpecError: an entry without a name or without "=" is nothing that execve(2)'s readers agree upon."""
+    for index, variable in enumerate(env):
+        if variable.find("=") < 1:
+            raise fault(child(at, index), "invalid environment variable: must have the form NAME=VALUE")
 
 
 def _user(fields: dict[str, Any], at: str) -> User:
