@@ -115,6 +115,13 @@ def test_root_may_not_be_the_host_s_root(root: str, capfd: pytest.CaptureFixture
     assert "Option --root argument should not be set to /" in capfd.readouterr().err
 
 
+def test_root_may_not_be_empty(capfd: pytest.CaptureFixture[str]) -> None:
+    status = main(["--root=", "list"])
+
+    assert status == 1
+    assert "Option --root is empty" in capfd.readouterr().err
+
+
 def test_root_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
