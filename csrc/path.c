@@ -134,9 +134,11 @@ int make_path(struct run *r, const char *path, uint64_t resolve, int file)
 	fd = at(r, STEP_OPEN, copy_path(part, path));
 	if (fd < 0)
 		return fd;
-	if (make_last(r, part, resolve, file))
+	if (make_last(r, part, resolve, file)) {
+		r->made = 1;
 		return at(r, STEP_OPEN,
 			  open_in_root(r, part, O_PATH | (file ? 0 : O_DIRECTORY), resolve));
+	}
 	while (*end) {
 		auto_fd parent = -1;
 		auto_fd next = -1;

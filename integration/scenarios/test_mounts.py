@@ -413,13 +413,16 @@ def test_a_tmpfs_takes_the_mode_of_its_directory(runtime: Runtime, bundle: Bundl
     assert seen["/tmp"]["mode"] == 0o1777
 
 
-def test_a_tmpfs_on_a_directory_that_was_missing_is_for_everybody(runtime: Runtime, bundle: Bundle) -> None:
-    bundle.mount("/not/there", "tmpfs")
+@pytest.mark.parametrize("target", ["/missing", "/not/there"])
+def test_a_tmpfs_on_a_directory_that_was_missing_is_for_everybody(
+    runtime: Runtime, bundle: Bundle, target: str
+) -> None:
+    bundle.mount(target, "tmpfs")
 
-    report = runtime.run(bundle.args("stat", "/not/there")).ok()
+    report = runtime.run(bundle.args("stat", target)).ok()
 
-    assert stat.S_IMODE(json.loads(report.stdout)["/not/there"]["mode"]) == 0o1777
-    assert stat.S_IMODE(os.stat(bundle.rootfs / "not/there").st_mode) == 0o755
+    assert stat.S_IMODE(json.loads(report.stdout)[target]["mode"]) == 0o1777
+    assert stat.S_IMODE(os.stat(f"{bundle.rootfs}{target}").st_mode) == 0o755
 
 
 def test_a_readonly_tmpfs_may_have_mounts_inside(runtime: Runtime, bundle: Bundle) -> None:
