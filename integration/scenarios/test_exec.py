@@ -178,12 +178,13 @@ def test_exec_may_forbid_new_privileges(runtime: Runtime, bundle: Bundle) -> Non
     assert runtime.exec(id, "report", options=("--no-new-privs",)).report["no_new_privs"] == 1
 
 
-def test_exec_may_take_no_new_privs_away(runtime: Runtime, bundle: Bundle) -> None:
+@only("pyocirun")
+def test_exec_does_not_take_no_new_privs_away(runtime: Runtime, bundle: Bundle) -> None:
     id = runtime.running(bundle)
 
     report = runtime.exec(id, "report", options=("--no-new-privs=false",)).report
 
-    assert report["no_new_privs"] == 0
+    assert report["no_new_privs"] == 1
 
 
 def test_exec_of_a_group_that_is_no_number_is_wrong_usage(runtime: Runtime) -> None:

@@ -2,7 +2,6 @@
 
 An option is (name, short, kind, metavar, help, default):
     kind      "flag": given or not, `--name=false` takes it back.  "str": one value, the last one counts.
-              "switch": a flag that is None if it is not given.
               "int": the same as "str", a whole number.  "repeat": a list, one value each time, commas are not
               separators.  "ints": the same, whole numbers.
     help      one line; an option without help is accepted but not shown: callers of old may send it.
@@ -175,7 +174,7 @@ COMMANDS: dict[str, Command] = {
             _PID_FILE,
             ("process-label", "", "str", "LABEL", "SELinux label of the process", None),
             ("apparmor", "", "str", "PROFILE", "AppArmor profile of the process", None),
-            ("no-new-privs", "", "switch", "", "set no_new_privs; =false does not, whatever config.json says", None),
+            ("no-new-privs", "", "flag", "", "set no_new_privs", None),
             ("cap", "c", "repeat", "CAP", "add a capability", None),
             _PRESERVE,
             ("cgroup", "", "repeat", "[CTRL[,CTRL]:]PATH", "run in this sub-cgroup of the container", None),
@@ -335,7 +334,6 @@ COMMANDS: dict[str, Command] = {
     "wait": ("<container-id>", "wait for the end of a container, and print its exit status", 1, 1, False, ()),
 }
 
-FLAGS = ("flag", "switch")
 LISTS = ("repeat", "ints")
 NUMBERS = ("int", "ints")
 
@@ -406,7 +404,7 @@ def take_flags(
         if name not in known:
             return None
         name, _, kind, *_ = known[name]
-        if kind in FLAGS:
+        if kind == "flag":
             if value not in BOOLEANS:
                 return None
             flags[name] = BOOLEANS[value]

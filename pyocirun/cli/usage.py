@@ -11,7 +11,7 @@ import os
 import click
 from click.shell_completion import CompletionItem, get_completion_class, shell_complete
 
-from pyocirun.cli.options import BOOLEANS, COMMANDS, COMPLETION, FLAGS, GLOBAL, LISTS, NUMBERS, Call, is_number
+from pyocirun.cli.options import BOOLEANS, COMMANDS, COMPLETION, GLOBAL, LISTS, NUMBERS, Call, is_number
 from pyocirun.errors import NoSuchCommand, UsageError
 
 TYPE_CHECKING = False
@@ -217,7 +217,7 @@ class _Reader:
         if name not in self._kinds:
             self._fail(f"flag provided but not defined: -{name}")
         full_name, kind = self._kinds[name]
-        if kind in FLAGS:
+        if kind == "flag":
             if value not in BOOLEANS:
                 self._fail(f'invalid boolean value "{value}" for flag -{name}')
             self._values[_identifier(full_name)] = BOOLEANS[value]
@@ -247,8 +247,8 @@ def _params(table: tuple[Option, ...]) -> list[click.Parameter]:
 def _param(option: Option) -> click.Option:
     name, short, kind, metavar, help, default = option
     names = [_identifier(name), "--" + name] + (["-" + short] if short else [])
-    if kind in FLAGS:
-        return click.Option(names, is_flag=True, default=False if kind == "flag" else None, help=help, hidden=not help)
+    if kind == "flag":
+        return click.Option(names, is_flag=True, default=False, help=help, hidden=not help)
     shown = default not in (None, 0)
     return click.Option(
         names,

@@ -195,7 +195,7 @@ class Container:
         user: tuple[int, int | None] | None = None,
         additional_gids: list[int] | None = None,
         capabilities: list[str] | tuple[str, ...] = (),
-        no_new_privileges: bool | None = None,
+        no_new_privileges: bool = False,
         apparmor_profile: str | None = None,
         selinux_label: str | None = None,
         terminal: bool | None = None,
@@ -213,7 +213,7 @@ class Container:
 
         process: as config.json has it; None: the container's own, with what the other arguments change.
         user: (uid, gid), None for the gid leaves it as it is.  capabilities: added to bounding, effective, permitted.
-        additional_gids: added to those that it has.  no_new_privileges: None leaves it as it is.
+        additional_gids: added to those that it has.  no_new_privileges: False leaves it as it is.
         stdin, stdout, stderr: descriptors, None for this process's own.  preserve_fds: descriptors from 3 on.
         terminal: whether it has one; None: as `process` says, else it has none.  console_size: its rows and columns.
         Its master is in the Process's `terminal`, or is sent to console_socket; a pidfd is sent to pidfd_socket.

@@ -46,7 +46,7 @@ def wanted_process(
     user: tuple[int, int | None] | None,
     additional_gids: list[int] | None,
     capabilities: list[str] | tuple[str, ...],
-    no_new_privileges: bool | None,
+    no_new_privileges: bool,
     apparmor_profile: str | None,
     selinux_label: str | None,
 ) -> Process:
@@ -69,8 +69,8 @@ def wanted_process(
         changes["user"] = _user(base, user, additional_gids)
     if capabilities:
         changes["capabilities"] = _more_capabilities(base, tuple(capabilities))
-    if no_new_privileges is not None:
-        changes["no_new_privileges"] = no_new_privileges
+    if no_new_privileges:
+        changes["no_new_privileges"] = True
     if apparmor_profile is not None:
         changes["apparmor_profile"] = apparmor_profile
     if selinux_label is not None:

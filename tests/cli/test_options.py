@@ -37,7 +37,7 @@ GOOD: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("create --preserve-fds=-1 c1", "create", {"preserve-fds": -1}, ["c1"]),
     ("create --no-pivot --no-new-keyring c1", "create", {"no-pivot": True, "no-new-keyring": True}, ["c1"]),
     ("exec --no-new-privs c1 a", "exec", {"no-new-privs": True}, ["c1", "a"]),
-    ("exec --no-new-privs=false c1 a", "exec", {"no-new-privs": False}, ["c1", "a"]),
+    ("exec --no-new-privs=false c1 a", "exec", {}, ["c1", "a"]),
     ("exec -g 1 --additional-gids=-2 c1 a", "exec", {"additional-gids": [1, -2]}, ["c1", "a"]),
     ("create --no-pivot=false c1", "create", {}, ["c1"]),
     ("create --no-pivot --no-pivot=F c1", "create", {}, ["c1"]),
