@@ -234,11 +234,59 @@ static int attach(struct run *r, int tree, int place, uint64_t set, uint64_t rec
 	return error ? error : propagate(r, tree, propagation);
 }
 
+/* fsconfig(2) takes no value that is longer, and mount(2) does: an overlay of several directories has one. */
+#define LONGEST_VALUE 255
+
+static int has_long_option(const char *data)
+{
+	size_t length = 0;
+
+	for (; *data; data++) {
+		length = *data == ',' ? 0 : length + 1;
+		if (length > LONGEST_VALUE)
+			return 1;
+	}
+	return 0;
+}
+
+static int mount_on(struct run *r, int place, const char *source, const char *fstype,
+		    uint64_t flags, const char *data)
+{
+	int error = at(r, STEP_CHDIR, sys1(__NR_fchdir, place));
+
+	if (!error)
+		error = at(r, STEP_MOUNT, sys5(__NR_mount, source, ".", fstype, flags, data));
+	if (error == -EINVAL)
+		blame_option(r, source, fstype, data);
+	return error;
+}
+
+/* Changes what was mounted on `place` by now: it is looked for at `target`, and has to be another file system. */
+static int change_mounted(struct run *r, int place, const char *target, uint64_t resolve,
+			  uint64_t rec_set, uint64_t rec_clear, const uint64_t *propagation)
+{
+	auto_fd mounted = at(r, STEP_OPEN, open_in_root(r, target, O_PATH | O_DIRECTORY, resolve));
+	struct stat below, above;
+	int error = mounted;
+
+	if (mounted >= 0)
+		error = at(r, STEP_STAT, sys2(__NR_fstat, place, &below));
+	if (!error)
+		error = at(r, STEP_STAT, sys2(__NR_fstat, mounted, &above));
+	if (!error && below.st_dev == above.st_dev)
+		error = at(r, STEP_VERIFY, -ESTALE);
+	if (!error && (rec_set || rec_clear))
+		error = at(r, STEP_MOUNT_SETATTR,
+			   set_attributes(mounted, rec_set, rec_clear, 0, 1));
+	return error ? error : propagate(r, mounted, propagation);
+}
+
 /*
  * mount "sssusnuuu": source, target, fstype, MS_* flags, data, propagation, MOUNT_ATTR_* to set and to clear in the
  * whole tree, bits.
  * mount(2) on "." after fchdir(2): the target is a descriptor, and no path of it is walked again. What needs the mount
- * itself, too, gets it from fsmount(2), and it is attached to that descriptor.
+ * itself, too, gets it from fsmount(2), and it is attached to that descriptor; or, where the options are too long for
+ * fsconfig(2), looks for it once more.
  */
 int op_mount(struct run *r, struct cursor *c)
 {
@@ -272,7 +320,14 @@ int op_mount(struct run *r, struct cursor *c)
 	}
 	if (error)
 		return error;
-	if (propagation[0] || rec_set || rec_clear || bits & MOUNT_COPY_UP) {
+	if (!(propagation[0] || rec_set || rec_clear || bits & MOUNT_COPY_UP)) {
+		error = mount_on(r, place, source, fstype, flags, data);
+	} else if (has_long_option(data) && !(bits & MOUNT_COPY_UP)) {
+		error = mount_on(r, place, source, fstype, flags, data);
+		if (!error)
+			error = change_mounted(r, place, target, resolve, rec_set, rec_clear,
+					       propagation);
+	} else {
 		tree = new_mount(r, source, fstype, flags, data);
 		if (tree >= 0 && bits & MOUNT_COPY_UP) {
 			r->tree = keep_fd(&tree);
@@ -281,13 +336,6 @@ int op_mount(struct run *r, struct cursor *c)
 		}
 		error = tree < 0 ? tree
 				 : attach(r, tree, place, 0, rec_set, rec_clear, propagation);
-	} else {
-		error = at(r, STEP_CHDIR, sys1(__NR_fchdir, place));
-		if (!error)
-			error = at(r, STEP_MOUNT,
-				   sys5(__NR_mount, source, ".", fstype, flags, data));
-		if (error == -EINVAL)
-			blame_option(r, source, fstype, data);
 	}
 	if (bits & MOUNT_OR_ELSE && r->step == STEP_MOUNT && (error == -EPERM || error == -EBUSY)) {
 		r->refused = 1;

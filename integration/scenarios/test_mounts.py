@@ -425,6 +425,33 @@ def test_a_tmpfs_on_a_directory_that_was_missing_is_for_everybody(
     assert stat.S_IMODE(os.stat(f"{bundle.rootfs}{target}").st_mode) == 0o755
 
 
+@pytest.mark.parametrize("propagation", [(), ("rprivate",), ("slave",)])
+def test_an_option_may_be_longer_than_a_short_string(
+    runtime: Runtime, bundle: Bundle, propagation: tuple[str, ...]
+) -> None:
+    layers = [bundle.path / f"{'layer' * 40}{number}" for number in range(2)]
+    for layer in layers:
+        layer.mkdir()
+        (layer / f"file-{layer.name[-1]}").touch()
+    bundle.mount("/merged", "overlay", "overlay", (f"lowerdir={layers[0]}:{layers[1]}", "ro", *propagation))
+
+    listed = runtime.run(bundle.shell("ls /merged; cat /proc/self/mountinfo")).ok().stdout.splitlines()
+
+    assert listed[:2] == ["file-0", "file-1"]
+    assert [" shared:" in line for line in listed if " /merged " in line] == [False]
+
+
+@requires("cgroup1")
+def test_something_may_be_mounted_inside_readonly_cgroups(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", ("ro", "nosuid", "noexec", "nodev"))
+    bundle.mount("/sys/fs/cgroup/added", "bind", str(bundle.path), ("bind",))
+
+    listed = runtime.run(bundle.shell("ls /sys/fs/cgroup/added; mkdir /sys/fs/cgroup/x || echo refused")).ok()
+
+    assert "config.json" in listed.stdout
+    assert "refused" in listed.stdout
+
+
 def test_a_readonly_tmpfs_may_have_mounts_inside(runtime: Runtime, bundle: Bundle) -> None:
     bundle.mount("/outer", "tmpfs", "outer", ("ro",))
     bundle.mount("/outer/inner", "tmpfs", "inner")

@@ -97,7 +97,7 @@ def root(spec: Spec, host: Host, request: Request, stages: namespaces.Stages) ->
         ops.ReopenNull(),
         *terminal(spec, console=True),
         *([ops.MakeCwd(spec.process.cwd)] if spec.process else []),
-        *rootfs.close(spec, request),
+        *rootfs.close(spec, request, host.cgroup2_only),
         *([ops.Attributes("/", 1)] if spec.root.readonly else []),
         *names(spec),
         *paths.protect(spec),

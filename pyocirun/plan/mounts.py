@@ -97,19 +97,27 @@ class Context(Record):
 def mounts(spec: Spec, context: Context) -> list[ops.Op]:
     """All mounts, in the order of the list. Spec: config.md#mounts."""
     plan: list[ops.Op] = []
-    late = dict(late_readonly(spec, context.rootfs))
+    late = dict(late_readonly(spec, context.rootfs, context.unified))
     for index, mount in enumerate(spec.mounts):
-        if index in late:
+        if index in late and mount.type == "tmpfs":
             mount = replace(mount, options=tuple([option for option in mount.options if option != "ro"]))
-        plan += mount_ops(mount, f"mounts[{index}]", f"/mounts/{index}", context)
+        made = mount_ops(mount, f"mounts[{index}]", f"/mounts/{index}", context)
+        plan += made[:-1] if index in late and mount.type == "cgroup" else made
     return plan
 
 
-def late_readonly(spec: Spec, rootfs: str) -> list[tuple[int, str]]:
-    """Each tmpfs that is to be read-only, but only when what lies inside has been made: (its index, its target)."""
+def late_readonly(spec: Spec, rootfs: str, unified: bool) -> list[tuple[int, str]]:
+    """Each tmpfs that is to be read-only, but only when what lies inside has been made: (its index, its target).
+
+    unified: the host has cgroup v2 alone; else a mount of cgroups is such a tmpfs, too.
+    """
     found: list[tuple[int, str]] = []
     for index, mount in enumerate(spec.mounts):
-        if mount.type != "tmpfs" or "ro" not in mount.options or not parse_options(mount.options).flags & MS_RDONLY:
+        if (
+            mount.type not in (("tmpfs",) if unified else ("tmpfs", "cgroup"))
+            or "ro" not in mount.options
+            or not parse_options(mount.options).flags & MS_RDONLY
+        ):
             continue
         target = target_of(mount, rootfs)
         later = [target_of(other, rootfs) for other in spec.mounts[index + 1 :]]

@@ -42,11 +42,11 @@ def prepare(spec: Spec, host: Host, request: Request, stages: Stages) -> list[op
     return [*top, ops.Rootfs(request.rootfs, handed), *inside]
 
 
-def close(spec: Spec, request: Request) -> list[ops.Op]:
-    """Each tmpfs that could not be read-only before, for what was to be made inside."""
+def close(spec: Spec, request: Request, unified: bool) -> list[ops.Op]:
+    """Each tmpfs that could not be read-only before, for what was to be made inside. unified: cgroup v2 alone."""
     return [
         ops.Attributes(target, MOUNT_ATTR_RDONLY, origin=f"mounts[{index}]")
-        for index, target in mounts.late_readonly(spec, request.rootfs)
+        for index, target in mounts.late_readonly(spec, request.rootfs, unified)
     ]
 
 

@@ -557,6 +557,17 @@ def test_cgroup_mount_without_namespace_binds_the_containers_own() -> None:
     assert all(op.set & MOUNT_ATTR_RDONLY for op in binds)
 
 
+def test_cgroups_are_closed_behind_what_lies_inside() -> None:
+    inside = SpecMount("/sys/fs/cgroup/systemd", "/sys/fs/cgroup/systemd", "bind", ("bind",))
+
+    ops = planned(CGROUP, inside, cgroup_paths=CHARGED_PATHS)
+
+    closed = Attributes("/sys/fs/cgroup", MOUNT_ATTR_RDONLY, origin="mounts[0]")
+    last = next(op for op in ops if isinstance(op, Bind) and op.target == "/sys/fs/cgroup/systemd")
+    assert ops.count(closed) == 1
+    assert ops.index(closed) > ops.index(last)
+
+
 def test_cgroup_mount_in_a_namespace_mounts_the_hierarchies() -> None:
     ops = planned(CGROUP, namespaces=("mount", "cgroup"), cgroup_paths=CHARGED_PATHS)
 
