@@ -37,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "only(name): for this runtime alone")
     config.addinivalue_line("markers", "modes(*names): once for each way to manage cgroups, or for each of these")
     config.addinivalue_line("markers", "asks(feature): skip for an engine that has it not")
+    config.addinivalue_line("markers", "of(id): with this parameter alone, where an engine is one")
     config.addinivalue_line("markers", "full: for `make engines` alone, not among what CI runs")
     config.addinivalue_line(
         "markers", "newer: with the engines of newer.py, in `make engines` alone unless it is `short` too"

@@ -114,8 +114,8 @@ def _is_cgroup2() -> bool:
     return os.path.exists("/sys/fs/cgroup/cgroup.controllers")
 
 
-def _may_make_big_pipes() -> bool:
-    """CAP_SYS_RESOURCE, without which criu cannot keep a process's memory in pipes."""
+def _may_exceed_limits() -> bool:
+    """CAP_SYS_RESOURCE, without which root cannot give it to others, and criu cannot keep memory in pipes."""
     status = Path("/proc/self/status").read_text().split()
     return bool(int(status[status.index("CapEff:") + 1], 16) & 1 << 24)
 
@@ -154,15 +154,27 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "uidmap": _has("newuidmap"),
     "cri-o": _named("CRIO"),
     "buildkitd": _named("BUILDKITD"),
+    "resource": _may_exceed_limits,
     "criu": _has_working_criu,
     "landlock": _has_landlock,
     "lazypages": lambda: (
-        _has_working_criu() and _run("criu", "check", "--feature", "uffd-noncoop") == 0 and _may_make_big_pipes()
+        _has_working_criu() and _run("criu", "check", "--feature", "uffd-noncoop") == 0 and _may_exceed_limits()
     ),
     "memtrack": lambda: _has_working_criu() and _run("criu", "check", "--feature", "mem_dirty_track") == 0,
 }
 
-NATURE = ("cgroup1", "cgroup2", "systemd", "criu", "landlock", "lazypages", "memtrack", "cri-o", "buildkitd")
+NATURE = (
+    "cgroup1",
+    "cgroup2",
+    "systemd",
+    "resource",
+    "criu",
+    "landlock",
+    "lazypages",
+    "memtrack",
+    "cri-o",
+    "buildkitd",
+)
 """Needs that no installation can meet. `make test` runs what they are about on another machine, the virtual one, but
 for those that Debian lacks: CRIO and BUILDKITD name the programs of one who has built them."""
 

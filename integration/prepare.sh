@@ -10,7 +10,7 @@ packages="gcc libc6-dev libcap-dev libseccomp-dev python3-dev python3-venv"
 vm="e2fsprogs mmdebstrap qemu-system-x86"
 case "${1:-build}" in
 build) ;;
-test) packages="$packages busybox-static clang-format containerd dbus systemd uidmap iproute2 docker.io podman buildah btrfs-progs xfsprogs containernetworking-plugins patchelf procps $vm" ;;
+test) packages="$packages busybox-static clang-format containerd dbus systemd uidmap iproute2 docker.io podman buildah catatonit slirp4netns btrfs-progs xfsprogs containernetworking-plugins patchelf procps $vm" ;;
 vm) packages="$packages $vm" ;;
 *)
 	echo "usage: $0 build|test|vm" >&2

@@ -5,8 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 
+from integration.engines import newer
 from integration.engines.image import archive, compile_box, tar
-from integration.engines.machine import BASE, NAME, TIMEOUT, Machine, cgroups, cgroups_left, descendants, eventually
+from integration.engines.machine import (
+    BASE,
+    NAME,
+    TIMEOUT,
+    Machine,
+    cgroups,
+    cgroups_left,
+    descendants,
+    eventually,
+    started_again,
+)
 
 IMAGE = "example.test/box:latest"
 NAMESPACE = NAME
@@ -29,12 +40,18 @@ disabled_plugins = [
 
 
 class Containerd:
-    """A running containerd with one image, whose containers are run by `runtime` (a path)."""
+    """A running containerd with one image, whose containers are run by `runtime` (a path).
 
-    def __init__(self, runtime: str) -> None:
-        self.runtime = runtime
+    tree: that of newer engines, or "".  again: the daemon is started again whenever it ends.
+    """
+
+    def __init__(self, runtime: str, tree: str = "", again: bool = False) -> None:
+        self.runtime, self.newer = runtime, bool(tree)
         config = f"{BASE}/config.toml"
-        self.machine = Machine(["containerd", "--config", config], {config: CONFIG})
+        daemon = ["containerd", "--config", config]
+        daemon = started_again(daemon) if again else daemon
+        self.machine = Machine(daemon, {config: CONFIG}, newer.environment(tree))
+        self._environment = os.environ | self.machine.environment
         try:
             self.machine.wait_for(lambda: self.ctr("version").returncode == 0, "containerd answers")
             self._import_image()
@@ -47,12 +64,16 @@ class Containerd:
     def ctr(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run ctr to its end."""
         argv = self._ctr(*arguments)
-        return subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL)
+        return subprocess.run(
+            argv, capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL, env=self._environment
+        )
 
     def ctr_begin(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         """Start ctr; its output comes by pipes."""
         pipe = subprocess.PIPE
-        return subprocess.Popen(self._ctr(*arguments), stdin=stdin, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(
+            self._ctr(*arguments), stdin=stdin, stdout=pipe, stderr=pipe, text=True, env=self._environment
+        )
 
     def run_arguments(self, container: str, *args: str, options: tuple[str, ...] = ("--rm",)) -> list[str]:
         """Arguments of `ctr run` for a container of the image, with the runtime under test."""
@@ -120,7 +141,7 @@ class Containerd:
     def _import_image(self) -> None:
         image = archive(tar({"box": (compile_box(self.machine.scratch), 0o755)}), IMAGE)
         path = self.machine.write(f"{BASE}/image.tar", image)
-        result = self.ctr("images", "import", "--snapshotter", "native", path)
+        result = self.ctr("images", "import", *(["--local"] if self.newer else []), "--snapshotter", "native", path)
         if result.returncode != 0:
             raise AssertionError(f"ctr images import: {result.stderr}{self.machine.log()}")
 

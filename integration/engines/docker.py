@@ -16,7 +16,7 @@ from typing import Any
 from integration.engines import newer
 from integration.engines.engine import DEFAULT, Engine, Figures, Wish, finish
 from integration.engines.image import compile_box, rootfs
-from integration.engines.machine import BASE, NAME, PATIENCE, SLICE, Ended, Machine, cgroups_left
+from integration.engines.machine import BASE, NAME, PATIENCE, SLICE, Ended, Machine, cgroups_left, started_again
 
 TOOLS = ("dockerd", "docker", "containerd", "containerd-shim-runc-v2", "busybox", "cc")
 # Beside Debian's daemon Debian's client, whatever comes first on PATH.
@@ -147,7 +147,8 @@ class Docker(DockerClient):
     """dockerd with `runtime` under the name OWN, and as its default.
 
     remap: with userns-remap; first_on_path: a directory where its programs are looked for first; systemd: as the driver
-    of cgroups.  tasks: below what directory containerd keeps files of containers.
+    of cgroups.  tasks: below what directory containerd keeps files of containers.  again: dockerd is started again
+    whenever it ends.
     """
 
     name = "docker"
@@ -160,8 +161,9 @@ class Docker(DockerClient):
         settings: Mapping[str, Any] | None = None,
         first_on_path: str = "",
         systemd: bool = False,
+        again: bool = False,
     ) -> None:
-        self.runtime, self._newer, self._remap = runtime, bool(tree), remap
+        self.runtime, self.newer, self._remap = runtime, bool(tree), remap
         self._client = f"{tree}/usr/bin/docker" if tree else CLIENT
         self.lacks = {} if remap else {"user namespace": "it has them for all containers or none: see test_docker.py"}
         written: dict[str, Any] = {
@@ -196,6 +198,7 @@ class Docker(DockerClient):
             files[f"{BASE}/containerd.toml"] = CONTAINERD
             beside = f"containerd --config {BASE}/containerd.toml &"
             daemon = ["sh", "-c", f"{beside} exec {' '.join(daemon)} --containerd {BASE}/containerd.sock"]
+        daemon = started_again(daemon) if again else daemon
         path = f"{first_on_path}:{newer.path(tree)}".strip(":")
         self.machine = Machine(daemon, files, {"DOCKER_CONFIG": f"{BASE}/client", "PATH": path}, systemd)
         try:
@@ -209,11 +212,11 @@ class Docker(DockerClient):
         return [self._client, "--host", SOCKET]
 
     def runtime_root(self) -> str:
-        namespace = "moby-1000000.1000000" if self._remap and self._newer else "moby"
+        namespace = "moby-1000000.1000000" if self._remap and self.newer else "moby"
         return f"{BASE}/exec/runtime-runc/{namespace}"
 
     def run(self, *args: str, wish: Wish = DEFAULT) -> Ended:
-        if self._newer and args[:2] == ("sh", "-c"):
+        if self.newer and args[:2] == ("sh", "-c"):
             # Of a container that ends at once, docker 28 may lose the output where the machine is busy.
             args = ("sh", "-c", f"trap 'sleep 0.3' EXIT; {args[2]}")
         return super().run(*args, wish=wish)

@@ -16,6 +16,7 @@ import json
 import os
 import pty
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -30,16 +31,9 @@ PATIENCE = float(os.environ.get("PYOCIRUN_PATIENCE", "1"))
 TIMEOUT = round(60 * PATIENCE)
 CGROUPS = "/sys/fs/cgroup"
 OF_SYSTEMD = ("systemd", "dbus", "user")
+TUN = "/dev/net/tun"
 PR_SET_CHILD_SUBREAPER = 36
 NEEDED = ("unshare", "nsenter", "mount", "ip", "setpriv", "setsid")
-
-
-def working_criu() -> bool:
-    """Whether there is a criu that can do what the engines ask for."""
-    if shutil.which("criu") is None or os.geteuid() != 0:
-        return False
-    version = subprocess.run(["criu", "--version"], capture_output=True, text=True, timeout=30).stdout
-    return version.startswith("Version: 4") and subprocess.run(["criu", "check"], capture_output=True).returncode == 0
 
 
 class Ended:
@@ -265,6 +259,11 @@ def eventually(condition: Callable[[], bool], what: str, seconds: float = 60) ->
         nap = min(1.5 * nap, 0.05 * PATIENCE)
 
 
+def started_again(daemon: Sequence[str]) -> list[str]:
+    """The command line of a daemon that is started again whenever it has ended."""
+    return ["sh", "-c", 'while :; do "$@"; done', "again", *daemon]
+
+
 def _pid_namespaces(pid: int) -> set[str]:
     """The pid namespace of a process, and the one around that: a container's process is in one of its own."""
     found = set()
@@ -383,12 +382,22 @@ def first_process(order: str, systemd: bool) -> int:
     # As most hosts have it, and rootless podman wants it.
     subprocess.run(["mount", "--make-rshared", "/"], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    _open_tun()
     daemon = None
     if wanted["daemon"]:
         daemon = subprocess.Popen(wanted["daemon"], env=os.environ | wanted["environment"])
     with open(f"{BASE}/ready", "w"):
         pass
     return _reap(daemon)
+
+
+def _open_tun() -> None:
+    """Lay a node that everybody may open over that of tun, as udev makes it: users' networks begin there."""
+    if os.path.exists(TUN) and not os.stat(TUN).st_mode & stat.S_IWOTH:
+        made = f"{BASE}/tun"
+        os.mknod(made, stat.S_IFCHR, os.stat(TUN).st_rdev)
+        os.chmod(made, 0o666)
+        subprocess.run(["mount", "--bind", made, TUN], check=True)
 
 
 def _reap(daemon: subprocess.Popen[bytes] | None) -> int:

@@ -1,4 +1,4 @@
-"""Newer engines than the machine has: those of Debian's unstable suite, unpacked into a directory and not installed.
+"""Newer engines than the machine has, and criu: those of Debian's unstable suite, unpacked and not installed.
 
 python -m integration.engines.newer    make the directory, if it is missing or made by another recipe
 
@@ -22,8 +22,19 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # These get along with an old libc,
 ENGINES = ("containerd", "docker.io", "docker-cli", "docker-buildx")
 # and these do not: they come with their libraries.
-LINKED = ("podman", "conmon", "netavark")
-POINTED = ("usr/bin/podman", "usr/bin/conmon", "usr/lib/podman/netavark", "usr/libexec/podman/rootlessport")
+LINKED = ("podman", "conmon", "netavark", "buildah", "passt", "criu")
+POINTED = (
+    "usr/bin/podman",
+    "usr/bin/conmon",
+    "usr/lib/podman/netavark",
+    "usr/libexec/podman/rootlessport",
+    "usr/bin/buildah",
+    "usr/bin/passt",
+    "usr/bin/passt.avx2",
+    "usr/sbin/criu",
+)
+# A directory with criu, and none of the engines.
+ALONE = "alone"
 TOOLS = ("apt-get", "dpkg-deb", "patchelf")
 
 
@@ -43,6 +54,12 @@ def path(tree: str) -> str:
     return f"{tree}/usr/bin:{tree}/usr/sbin:{own}" if tree else own
 
 
+def path_with_criu() -> str:
+    """PATH, and on it the criu of the tree if there is one: what the machine has is too old, or none."""
+    made, own = tree(), path("")
+    return f"{made}/{ALONE}:{own}" if made else own
+
+
 def build() -> str:
     """The directory, made now if need be."""
     if done := tree():
@@ -54,6 +71,8 @@ def build() -> str:
             for archive in _download(Path(root)):
                 subprocess.run(["dpkg-deb", "--extract", archive, work], check=True)
         _point(work, made)
+        (work / ALONE).mkdir()
+        (work / ALONE / "criu").symlink_to("../usr/sbin/criu")
         (work / "stamp").write_text(_recipe())
         shutil.rmtree(made, ignore_errors=True)
         work.rename(made)
@@ -73,7 +92,7 @@ def _stamp(made: Path) -> str:
 
 
 def _recipe() -> str:
-    functions = [inspect.getsource(function) for function in (_download, _point)]
+    functions = [inspect.getsource(function) for function in (build, _download, _point)]
     return hashlib.sha256(repr([SUITE, ENGINES, LINKED, POINTED, functions]).encode()).hexdigest()
 
 
@@ -122,6 +141,8 @@ def _point(work: Path, made: Path) -> None:
     (interpreter,) = [*work.glob("usr/lib*/ld-linux-*.so.*"), *work.glob("usr/lib/*/ld-linux-*.so.*")][:1]
     (libc,) = work.glob("usr/lib/*/libc.so.6")
     for name in POINTED:
+        if not (work / name).exists() and name.endswith(".avx2"):
+            continue  # there is none but for x86
         # DT_RPATH, not DT_RUNPATH: what the libraries themselves need is looked for there too.
         point: list[str | Path] = ["--set-interpreter", made / interpreter.relative_to(work), "--force-rpath"]
         point += ["--set-rpath", made / libc.parent.relative_to(work)]

@@ -40,10 +40,13 @@ firewall_driver = "none"
 {name} = ["{path}"]
 """
 
+# Of the user, and of root for --userns=auto.
+RANGES = "tester:1000000:65536\ncontainers:2000000:65536\n"
+
 # Where one finds its helpers that is not installed.
 PROGRAMS = """
 conmon_path = ["{tree}/usr/bin/conmon"]
-helper_binaries_dir = ["{tree}/usr/lib/podman", "{tree}/usr/libexec/podman"]
+helper_binaries_dir = ["{tree}/usr/lib/podman", "{tree}/usr/libexec/podman", "/usr/libexec/podman"]
 """
 
 STORAGE = """
@@ -80,8 +83,8 @@ class Podman(DockerClient):
             f"{BASE}/storage.conf": STORAGE.format(base=HOME if user else BASE),
             "/etc/passwd": with_line("/etc/passwd", account),
             "/etc/group": with_line("/etc/group", f"tester:x:{USER}:\n"),
-            "/etc/subuid": "tester:1000000:65536\n",
-            "/etc/subgid": "tester:1000000:65536\n",
+            "/etc/subuid": RANGES,
+            "/etc/subgid": RANGES,
         }
         environment = {
             "CONTAINERS_CONF": f"{BASE}/containers.conf",

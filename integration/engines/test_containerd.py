@@ -6,7 +6,7 @@ RUNTIME names the runtime, by path or name; without it, the installed pyocirun.
 from __future__ import annotations
 
 import os
-import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +18,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from integration.engines.containerd import TOOLS, Containerd, eventually
-from integration.engines.machine import BASE, working_criu
+from integration.engines.machine import BASE
+from integration.engines.test_common import both, runtime_with, tree
+from integration.harness import requires
 
 STATUS_OF_TERM = 3
 
@@ -27,16 +29,9 @@ other_words = pytest.mark.xfail(
 )
 
 
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[Containerd]:
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    if os.geteuid() != 0:
-        missing.append("root")
-    if not (runtime := _runtime()):
-        missing.append("a runtime")
-    if missing:
-        _missing(", ".join(missing))
-    containerd = Containerd(runtime)
+@pytest.fixture(scope="module", params=both())
+def daemon(request: pytest.FixtureRequest) -> Iterator[Containerd]:
+    containerd = Containerd(runtime_with(TOOLS), tree(request.param), again=True)
     yield containerd
     containerd.stop()
 
@@ -48,19 +43,6 @@ def engine(daemon: Containerd) -> Iterator[Containerd]:
     left = daemon.leftovers()
     daemon.tidy()
     assert not left, f"left behind: {left}"
-
-
-def _runtime() -> str:
-    """Path of the runtime under test; "" if there is none."""
-    beside = Path(sys.executable).with_name("pyocirun")
-    named = os.environ.get("RUNTIME") or (str(beside) if beside.exists() else "pyocirun")
-    return os.path.abspath(path) if (path := shutil.which(named)) else ""
-
-
-def _missing(what: str) -> None:
-    if os.environ.get("PYOCIRUN_MUST_WORK") == "1":
-        pytest.fail(f"{what} is missing, and PYOCIRUN_MUST_WORK=1")
-    pytest.skip(f"needs {what}")
 
 
 def _begin(engine: Containerd, container: str, *options: str) -> None:
@@ -288,7 +270,7 @@ def test_ps_has_init_and_what_exec_started(engine: Containerd) -> None:
     assert all(row[0].isdigit() for row in rows)
 
 
-@pytest.mark.skipif(not working_criu(), reason="needs criu 4")
+@requires("criu")
 def test_a_container_is_restored_from_an_image_of_it(engine: Containerd) -> None:
     _begin(engine, "saved")
     reference = "example.test/saved:1"
@@ -306,7 +288,7 @@ def test_a_container_is_restored_from_an_image_of_it(engine: Containerd) -> None
     assert inside.stdout == "here\n"
 
 
-@pytest.mark.skipif(not working_criu(), reason="needs criu 4")
+@requires("criu")
 def test_a_checkpoint_lets_a_task_go_on_or_ends_it(engine: Containerd) -> None:
     _begin(engine, "kept")
 
@@ -318,3 +300,41 @@ def test_a_checkpoint_lets_a_task_go_on_or_ends_it(engine: Containerd) -> None:
     _end(engine, "kept")
     assert (on.returncode, off.returncode) == (0, 0), on.stderr + off.stderr
     assert tasks == {"kept": "RUNNING"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["TERM", "KILL"])
+def test_tasks_outlive_the_daemon(engine: Containerd, number: int) -> None:
+    _begin(engine, "held")
+    before = engine.ctr("task", "ls").stdout
+
+    os.kill(_daemon(engine), number)
+    eventually(lambda: engine.ctr("task", "ls").stdout == before, "the next daemon knows the task")
+    inside = engine.ctr("task", "exec", "--exec-id", "x", "held", "/box", "echo", "here")
+
+    _end(engine, "held")
+    assert inside.stdout == "here\n"
+
+
+def test_what_ends_without_a_daemon_is_known_to_the_next(engine: Containerd) -> None:
+    _begin(engine, "held")
+    pid = next(pid for pid, line in engine.machine.processes().items() if line == "/box wait")
+    daemon = _daemon(engine)
+
+    os.kill(daemon, signal.SIGSTOP)
+    os.kill(pid, signal.SIGKILL)
+    os.kill(daemon, signal.SIGKILL)
+    # containerd 2 does not keep such a task.
+    after = {} if engine.newer else {"held": "STOPPED"}
+    eventually(lambda: _answers(engine) and engine.tasks() == after, "the next daemon knows of the end")
+    deleted = engine.ctr("task", "delete", "held")
+    engine.ctr("container", "delete", "held")
+
+    assert engine.newer or "137" in deleted.stderr
+
+
+def _answers(engine: Containerd) -> bool:
+    return engine.ctr("version").returncode == 0
+
+
+def _daemon(engine: Containerd) -> int:
+    return next(pid for pid, line in engine.machine.processes().items() if line.startswith("containerd --config"))
