@@ -102,6 +102,7 @@ def mounts(spec: Spec, context: Context) -> list[ops.Op]:
         if index in late and mount.type == "tmpfs":
             mount = replace(mount, options=tuple([option for option in mount.options if option != "ro"]))
         made = mount_ops(mount, f"mounts[{index}]", f"/mounts/{index}", context)
+        # The last step of a read-only cgroup mount is what makes it so.
         plan += made[:-1] if index in late and mount.type == "cgroup" else made
     return plan
 
