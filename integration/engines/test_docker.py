@@ -144,7 +144,7 @@ OPTIONS = {
     "user's tmpfs": (["--tmpfs", "/quick", "--user", "1000"], "touch /quick/mine && echo made", "made"),
     "device": (["--device", "/dev/null:/dev/nothing:rw"], "echo x >/dev/nothing && echo written", "written"),
     "device read-only": (
-        ["--device", "/dev/kmsg:/dev/x:r"],
+        ["--device", "/dev/kmsg:/dev/x:r", "--cap-add", "SYSLOG"],
         "(exec 3</dev/x) && echo read; (exec 3>/dev/x) 2>/dev/null || echo refused",
         "read refused",
     ),
@@ -373,7 +373,7 @@ def test_what_ends_without_a_daemon_is_known_to_the_next(docker: Docker) -> None
 
 @requires("criu")
 def test_a_container_goes_on_from_its_checkpoint(docker: Docker) -> None:
-    # docker 28 looks for a network namespace of the restored container before there is one, with any runtime.
+    # docker 28 looks for a network namespace of the restored container before there is one.
     network = "host" if docker.newer else "none"
     options = ["--detach", "--network", network, "--security-opt", "seccomp=unconfined"]
     container = docker("run", *options, IMAGE, "sh", "-c", COUNT.replace("echo $n", "echo $n >>/tmp/n")).ok().strip()
