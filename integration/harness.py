@@ -364,10 +364,11 @@ class Runtime:
         env: dict[str, str] | None = None,
         cwd: Path | None = None,
         fd3: Path | None = None,
+        through: tuple[str, ...] = (),
     ) -> Running:
         """Begin one command. Its output goes to files, so that a container that holds it stops nobody.
 
-        fd3: a file that the command has open as its descriptor 3.
+        fd3: a file that the command has open as its descriptor 3.  through: words of a program that runs it.
         """
         self._count += 1
         name = f"{self._count:03}"
@@ -376,7 +377,7 @@ class Runtime:
         argv += [*options, *args]
         if fd3:
             argv = ["/bin/sh", "-c", 'exec 3<"$0" "$@"', str(fd3), *argv]
-        return Running(argv, self.base, name, log, stdin, env, cwd)
+        return Running([*through, *argv], self.base, name, log, stdin, env, cwd)
 
     # commands by name
 
@@ -520,12 +521,24 @@ class Running:
         return Result(self.argv, self.process.returncode, self.out, self.err, self.log, seconds)
 
 
+MEASURE = """
+import os, sys
+pid = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
+_, status, usage = os.wait4(pid, 0)
+with open(sys.argv[1], "w") as file:
+    file.write(str(usage.ru_maxrss))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
 def measured(runtime: Runtime, *args: str) -> tuple[Result, int]:
-    """Run one command to its end: its result, and the most memory that it took at once, in bytes."""
-    running = runtime.spawn(*args)
-    _, status, usage = os.wait4(running.process.pid, 0)
-    running.process.returncode = os.waitstatus_to_exitcode(status)
-    return running.wait(), usage.ru_maxrss << 10
+    """Run one command to its end: its result, and the most memory that it took at once, in bytes.
+
+    A small process starts it: what its parent had at that moment counts, too.
+    """
+    peak = runtime.base / "peak"
+    result = runtime.spawn(*args, through=(sys.executable, "-IS", "-c", MEASURE, str(peak))).wait()
+    return result, int(peak.read_text()) << 10
 
 
 def eventually(condition: Callable[[], _T], what: str = "", timeout: float = 10.0) -> _T:
