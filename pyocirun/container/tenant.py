@@ -94,7 +94,7 @@ def start(
     if init is None:
         raise StateError("cannot exec in a stopped container", id=container.id, status="stopped")
     container._step("look at the container, and make the plan")
-    namespaces = _foreign_namespaces(init.pid)
+    namespaces = _foreign_namespaces(init)
     if init.ended(0):  # then these were of nobody, or of somebody else, and what is to be joined is not the container
         raise StateError("cannot exec in a stopped container", id=container.id, status="stopped")
     linux = container.spec().linux if container._state.exec_reads_config else tenant.DEFAULT
@@ -289,11 +289,14 @@ def _more_capabilities(base: Process, more: tuple[str, ...]) -> object:
     return replace(sets, **changes)
 
 
-def _foreign_namespaces(pid: int) -> int:
-    """CLONE_NEW* of the namespaces in which `pid` is and we are not."""
+def _foreign_namespaces(init: Running) -> int:
+    """CLONE_NEW* of the namespaces in which init is and we are not."""
     flags = 0
     for type, file in FILES.items():
-        theirs = namespace_inode(f"/proc/{pid}/ns/{file}")
+        try:
+            theirs = namespace_inode(f"/proc/{init.pid}/ns/{file}")
+        except PermissionError as error:
+            raise _no_way_in(init, error) from None
         if theirs and theirs != namespace_inode(f"/proc/thread-self/ns/{file}"):
             flags |= FLAGS[type]
     return flags
@@ -313,12 +316,21 @@ def _open_slot(slot: Slot, init: Running) -> int:
         return effects.open_tasks(slot.path)
     try:
         root = posix.open(f"/proc/{init.pid}/root", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    except FileNotFoundError:
-        raise StateError("cannot exec in a stopped container", status="stopped") from None
+    except OSError as error:
+        raise _no_way_in(init, error) from None
     if init.ended(0):  # the pid may be another's by now
         posix.close(root)
         raise StateError("cannot exec in a stopped container", status="stopped")
     return root
+
+
+def _no_way_in(init: Running, error: OSError) -> StateError:
+    """For a link in init's directory of procfs: one of a process that is just being reaped says EACCES."""
+    if init.ended(0):
+        return StateError("cannot exec in a stopped container", status="stopped")
+    text = f"cannot enter the container: {error.filename}: {posix.strerror(error.errno or 0)}"
+    hint = "it takes the privileges with which the container was created"
+    return StateError(text, errno=error.errno or 0, path=str(error.filename), step="open", hint=hint)
 
 
 def _cgroups(container: Container, init: Running, wanted: str | list[str] | None) -> tuple[tuple[str, str], ...]:
