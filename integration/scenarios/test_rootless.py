@@ -335,6 +335,28 @@ def test_the_root_of_a_user_namespace_starts_containers(runtime: Runtime, place:
     assert nested.traces() == []
 
 
+def test_the_root_of_a_user_namespace_binds_what_the_containers_root_cannot_reach(
+    runtime: Runtime, place: Path, bundle: Bundle, ranges: Path
+) -> None:
+    """The runtime is root of a user namespace with its own mounts, and the container's root is another id of it."""
+    rootless(bundle)
+    whole = [str(shutil.which("unshare")), "--user", "--mount", "--map-root-user", "--map-auto"]
+    nested = as_user(runtime, place / "nested", *whole)
+    (place / "closed/source").mkdir(parents=True)
+    (place / "closed/source/note").write_text("through")
+    os.chown(place / "closed", UID, UID)
+    (place / "closed").chmod(0o700)
+    (bundle.rootfs / "mnt").mkdir()
+    bundle.bind(place / "closed/source", "/mnt")
+    for key in ("uidMappings", "gidMappings"):
+        bundle.linux[key] = [{"containerID": 0, "hostID": 1, "size": 500}]
+
+    result = nested.run(bundle.args("cat", "/mnt/note"))
+
+    assert result.ok().stdout == "through"
+    assert nested.traces() == []
+
+
 @pytest.mark.parametrize(("name", "expected"), [("", True), ("someuser", True), ("root", False)])
 def test_the_root_of_a_user_namespace_keeps_its_states_with_the_user(
     runtime: Runtime, place: Path, bundle: Bundle, name: str, expected: bool

@@ -31,6 +31,7 @@ class Host(Record):
     resctrl: where the resctrl file system is mounted, "" for nowhere, or where nobody asked.
     security_modules: "apparmor", "selinux", where they are on; () too where nobody asked.
     landlock: the kernel's ABI of it; 0: it has none, or nobody asked.
+    owns_mounts: in a user namespace, the caller's mount namespace belongs to it, so it may copy what is mounted.
     """
 
     euid: int = 0
@@ -48,8 +49,14 @@ class Host(Record):
     resctrl: str = ""
     groups_denied: bool = False
     landlock: int = 0
+    owns_mounts: bool = False
 
     @property
     def privileged(self) -> bool:
         """Whether the caller is root of the whole machine, and not of a user namespace."""
         return self.euid == 0 and not self.in_userns
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether the caller may open the sources of mounts for a user namespace that is not able to reach them."""
+        return self.euid == 0 and (not self.in_userns or self.owns_mounts)

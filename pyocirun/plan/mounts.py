@@ -81,7 +81,7 @@ class Context(Record):
             request.rootfs,
             request.cgroup_paths,
             host.hierarchies,
-            user is not None and host.privileged,
+            user is not None and host.hands_over,
             bool(propagation and PROPAGATION[propagation] & MS_SHARED),
             tuple([namespace.type for namespace in spec.linux.namespaces]),
             tuple([namespace.type for namespace in spec.linux.namespaces if namespace.path is not None]),
@@ -429,7 +429,9 @@ def _own_cgroup(
     directory: str, options: MountOptions, target: str, origin: str, context: Context, *, instead: bool = False
 ) -> ops.Op:
     """The container's own cgroup; read-only in any case if it is not root's and there is no namespace around it."""
-    bind = _host_bind(directory, options, target, origin, context)
+    # Where it may be missing, nsexec looks for it: everybody reaches cgroups.
+    reachable = replace(context, handed=context.handed and not context.lenient)
+    bind = _host_bind(directory, options, target, origin, reachable)
     closed = MOUNT_ATTR_RDONLY if context.lenient and "cgroup" not in context.own else 0
     return replace(bind, recursive=True, set=bind.set | closed, optional=context.lenient, instead=instead)
 

@@ -17,6 +17,8 @@ OLDEST_KERNEL = (5, 12)
 """It has mount_setattr(2)."""
 RESCTRL = "/sys/fs/resctrl"
 NAMED = "name=systemd"
+NS_GET_USERNS = 0xB701
+"""A request of ioctl(2): a descriptor, close-on-exec, of the user namespace that owns another namespace."""
 
 _last: tuple[tuple[bytes, bytes, bytes, int, int], Host] | None = None
 """What was read of the machine the last time, and the Host that it gave: what reads the same is not parsed again."""
@@ -67,7 +69,25 @@ def _host(mountinfo: str, cgroup: str, uid_map: str, *, whole: bool, security: b
         security_modules=security_modules() if security else (),
         resctrl=_resctrl(mounts) if rdt else "",
         landlock=native.landlock_abi() if landlock else 0,
+        owns_mounts=in_userns and _owns_mounts(),
     )
+
+
+def _owns_mounts() -> bool:
+    """Whether the mount namespace belongs to the user namespace, and not to one around it. ioctl_nsfs(2)"""
+    import fcntl
+
+    fd = posix.open("/proc/thread-self/ns/mnt", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        owner = fcntl.ioctl(fd, NS_GET_USERNS)
+    except PermissionError:
+        return False  # it is out of sight
+    finally:
+        posix.close(fd)
+    try:
+        return posix.fstat(owner).st_ino == namespace_inode("/proc/thread-self/ns/user")
+    finally:
+        posix.close(owner)
 
 
 def _resctrl(mounts: Iterable[tuple[str, str, str, str]]) -> str:

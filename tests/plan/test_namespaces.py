@@ -73,6 +73,20 @@ def test_privileged_is_root_of_the_machine(host: Host, wanted: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("host", "wanted"),
+    [
+        (HOST_V1_ROOT, True),
+        (HOST_USER, False),
+        (HOST_NESTED, False),
+        (replace(HOST_NESTED, owns_mounts=True), True),
+        (replace(HOST_NESTED, owns_mounts=True, euid=1000), False),
+    ],
+)
+def test_sources_are_handed_over_by_the_root_who_owns_the_mounts(host: Host, wanted: bool) -> None:
+    assert host.hands_over == wanted
+
+
+@pytest.mark.parametrize(
     ("namespaces", "maps", "host", "wanted"),
     [
         (("user",), OWN, HOST_USER, True),
