@@ -74,14 +74,15 @@ class Podman(DockerClient):
             self.root_outside = user
         if user and systemd:
             subprocess.run(["systemctl", "start", f"user@{user}.service"], check=True)
-        account = f"tester:x:{USER}:{USER}::{HOME}:/bin/sh\n"
+        # The ranges of a user whom nobody knows are none, for what reads them by libsubid.
+        accounts = f"tester:x:{USER}:{USER}::{HOME}:/bin/sh\ncontainers:x:{USER + 1}:{USER + 1}::/:/bin/false\n"
         programs = PROGRAMS.format(tree=tree) if tree else ""
         files = {
             f"{BASE}/containers.conf": CONFIGURATION.format(
                 name=OWN, path=runtime, programs=programs, manager="systemd" if systemd else "cgroupfs"
             ),
             f"{BASE}/storage.conf": STORAGE.format(base=HOME if user else BASE),
-            "/etc/passwd": with_line("/etc/passwd", account),
+            "/etc/passwd": with_line("/etc/passwd", accounts),
             "/etc/group": with_line("/etc/group", f"tester:x:{USER}:\n"),
             "/etc/subuid": RANGES,
             "/etc/subgid": RANGES,
