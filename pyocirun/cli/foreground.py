@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 
 from pyocirun import native
+from pyocirun.container.process import shell_status
 from pyocirun.errors import StateError
 
 TYPE_CHECKING = False
@@ -40,8 +41,7 @@ class Signals:
                     self._handle(pid, forward)
         finally:
             posix.close(pidfd)
-        status = wait()
-        return status if status >= 0 else 128 - status
+        return shell_status(wait())
 
     def _handle(self, pid: int, forward: Callable[[int], object], relay: Relay | None = None) -> None:
         while number := native.next_signal(self._caught):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyocirun.cli.output import print_text
+from pyocirun.container.process import shell_status
 from pyocirun.errors import Error
 
 TYPE_CHECKING = False
@@ -16,7 +17,7 @@ def run(call: Call, session: Session) -> int:
     """Prints 128 + the signal for a process that was ended by one, as `run` exits."""
     container = session.load(call.args[0])
     status = container.wait()
-    print_text(f"{status if status >= 0 else 128 - status}\n")
+    print_text(f"{shell_status(status)}\n")
     note(container, session)
     return 0
 

@@ -6,7 +6,7 @@ import posix
 
 from pyocirun import files
 from pyocirun.container import state as states
-from pyocirun.container.process import Process, await_end, child, open_process, release
+from pyocirun.container.process import Process, await_end, child, open_process, release, shell_status
 from pyocirun.errors import CgroupError, Error, StateError
 
 TYPE_CHECKING = False
@@ -148,7 +148,7 @@ class Container:
         if self._state.annotations:
             shown["annotations"] = self.annotations
         if status == "stopped" and (ended := self.exit_status) is not None:
-            shown["exitStatus"] = ended if ended >= 0 else 128 - ended
+            shown["exitStatus"] = shell_status(ended)
         return {**shown, "owner": ""}
 
     def start(self, *, notify_socket: str | None = None, notify_in_background: bool = False) -> None:

@@ -10,6 +10,11 @@ from pyocirun import files, native
 from pyocirun.errors import StateError
 
 
+def shell_status(status: int) -> int:
+    """An exit status, or minus a signal, as a shell has it: 128 + the signal that ended the process."""
+    return status if status >= 0 else 128 - status
+
+
 class Process:
     """pid: in the caller's pid namespace.  pidfd: descriptor of it, close-on-exec; the object owns it.
 
