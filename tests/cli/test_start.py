@@ -145,11 +145,8 @@ def test_edit_of_an_installed_module_takes_effect_at_once(tmp_path: Path) -> Non
 
 @snapshot
 def test_what_speaks_to_systemd_is_there_from_the_start(tmp_path: Path) -> None:
-    command = copy_installation(tmp_path / "elsewhere")
-    library = link_dependencies(command.parent.parent / LIBRARY)
-    (library / "low_level.py").unlink()
-    spoil(library / "low_level.py")
-    os.utime(library / "low_level.py", (1, 1))
+    command, spoiled = copy_with_spoiled_library(tmp_path)
+    os.utime(spoiled, (1, 1))
 
     done = ask_systemd(command, tmp_path)
 
@@ -159,10 +156,7 @@ def test_what_speaks_to_systemd_is_there_from_the_start(tmp_path: Path) -> None:
 
 @snapshot
 def test_another_version_of_the_library_is_used_at_once(tmp_path: Path) -> None:
-    command = copy_installation(tmp_path / "elsewhere")
-    library = link_dependencies(command.parent.parent / LIBRARY)
-    (library / "low_level.py").unlink()
-    spoil(library / "low_level.py")
+    command, _ = copy_with_spoiled_library(tmp_path)
 
     assert ask_systemd(command, tmp_path).returncode == 42
 
@@ -301,11 +295,18 @@ def link_dependencies(site: Path) -> Path:
     return site / "jeepney"
 
 
-def spoil(path: Path) -> None:
-    """In the place of a module of jeepney, one of the same size that ends the command with status 42."""
+def copy_with_spoiled_library(tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of the installation, and in it a module of jeepney that ends the command with status 42.
+
+    It has the size of the module whose place it takes.
+    """
+    command = copy_installation(tmp_path / "elsewhere")
+    module = link_dependencies(command.parent.parent / LIBRARY) / "low_level.py"
     text = "raise SystemExit(42)\n"
-    original = Path(pyocirun.__file__).parent.parent / "jeepney" / path.name
-    path.write_text(text + "#" * (original.stat().st_size - len(text)))
+    text += "#" * (module.stat().st_size - len(text))
+    module.unlink()
+    module.write_text(text)
+    return command, module
 
 
 def ask_systemd(command: Path, directory: Path) -> subprocess.CompletedProcess[bytes]:
