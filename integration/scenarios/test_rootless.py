@@ -322,6 +322,15 @@ def test_a_limit_without_a_cgroup_is_refused(user: Runtime, small: Bundle) -> No
     assert user.traces() == []
 
 
+def test_a_cgroup_that_is_named_and_may_not_be_made_is_refused(user: Runtime, small: Bundle) -> None:
+    small.linux["cgroupsPath"] = f"/{user.prefix}/named"
+
+    result = user.create(small).fails()
+
+    assert "permission denied" in result.error.lower()
+    assert user.traces() == []
+
+
 def test_the_root_of_a_user_namespace_starts_containers(runtime: Runtime, place: Path, bundle: Bundle) -> None:
     """So podman does it: the runtime is root there, and makes one more user namespace below."""
     rootless(bundle)

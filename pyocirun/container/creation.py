@@ -188,7 +188,7 @@ class Creation(Making):
     def _may_lack(self, file: str) -> bool:
         """Whether the container can do without this cgroup: it limits nothing, or the caller may not make cgroups."""
         limiting = [path for name, path in self.request.cgroup_paths if name not in COURTESY]
-        return self.state.rootless or not (self.host.cgroup2_only or file.rpartition("/")[0] in limiting)
+        return self._may_lack_cgroups() or not (self.host.cgroup2_only or file.rpartition("/")[0] in limiting)
 
     def _type_of(self, slot: ops.Slot) -> str:
         return next(op.type for op in self.plan.ops if type(op) is ops.JoinNamespace and op.slot() == slot)

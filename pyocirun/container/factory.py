@@ -38,11 +38,11 @@ class Factory:
     """Creates and loads containers whose states lie below `root`.
 
     root: absolute or relative path, None for /run/pyocirun.  cgroup_manager: "cgroupfs", "systemd" or "none".
-    rootless: cgroups that may not be made are passed over; None: as the caller's privileges are.  root_on_tmpfs: mount
-    a tmpfs on `root` if it is not one.  newuidmap, newgidmap: programs that map ids for a caller who may not, looked up
-    in PATH.  criu: the program for checkpoint and restore, a name or a path.  warn, debug: get one line each; None:
-    warnings go to the `warnings` module, debug nowhere.  trace: is told the steps of `create`, start and exec as they
-    begin, and when nsexec did what.
+    rootless: cgroups that may not be made are passed over, but for one that cgroupsPath names; None: as the caller's
+    privileges are.  root_on_tmpfs: mount a tmpfs on `root` if it is not one.  newuidmap, newgidmap: programs that map
+    ids for a caller who may not, looked up in PATH.  criu: the program for checkpoint and restore, a name or a path.
+    warn, debug: get one line each; None: warnings go to the `warnings` module, debug nowhere.  trace: is told the steps
+    of `create`, start and exec as they begin, and when nsexec did what.
 
     Safe to use from many threads at once; it leaves the working directory, umask, signal handlers, environment and
     other children of the process alone.

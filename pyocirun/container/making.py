@@ -56,8 +56,7 @@ class Making:
 
         for op in self.plan.ops:
             if type(op) is ops.MakeCgroup:
-                lenient = self.state.rootless
-                unit = self.request.unit
+                unit, lenient = self.request.unit, self._may_lack_cgroups()
                 manager = select(self.host, self.state.cgroup_manager, dict(op.paths), unit, lenient=lenient)
                 manager.refuse_in_use()
                 self.manager = manager
@@ -104,6 +103,10 @@ class Making:
             had = {name: path for name, path in self.manager.paths.items() if files.is_directory(path)}
             self._tell_missing_cgroups(len(had))
             self.state = replace(self.state, cgroup_paths=had)
+
+    def _may_lack_cgroups(self) -> bool:
+        """Whether cgroups that the caller may not make are passed over: of a rootless one who has named none."""
+        return self.state.rootless and (self.request.unit is not None or not self.spec.linux.cgroups_path)
 
     def _disown_cgroup(self) -> None:
         """A cgroup that was refused is another's: nothing must ever remove it in our name."""
