@@ -331,6 +331,19 @@ def test_a_cgroup_that_is_named_and_may_not_be_made_is_refused(user: Runtime, sm
     assert user.traces() == []
 
 
+@only("pyocirun")  # runc has words of its own for each, and readings of nothing
+@pytest.mark.parametrize("command", ["pause", "ps", "events --stats", "update --pids-limit=5"])
+def test_a_command_that_takes_a_cgroup_names_the_one_that_is_missing(
+    user: Runtime, small: Bundle, command: str
+) -> None:
+    id = user.running(small)
+
+    result = user(*command.split(), id).fails("the container has no cgroup, as its user may not make /sys/fs/cgroup")
+
+    assert id in result.error
+    assert user.status(id) == "running"
+
+
 def test_the_root_of_a_user_namespace_starts_containers(runtime: Runtime, place: Path, bundle: Bundle) -> None:
     """So podman does it: the runtime is root there, and makes one more user namespace below."""
     rootless(bundle)

@@ -126,8 +126,13 @@ def ignored(resources: Resources | None, paths: dict[str, str]) -> list[str]:
     return warnings(resources)
 
 
-def load(paths: dict[str, str], unit: dict[str, Any] | None = None, *, lenient: bool = False) -> Manager:
-    """The manager of a container whose paths were saved, and the fields of its unit, if it has one of systemd."""
+def load(
+    paths: dict[str, str], unit: dict[str, Any] | None = None, *, lenient: bool = False, without: str = ""
+) -> Manager:
+    """The manager of a container whose paths were saved, and the fields of its unit, if it has one of systemd.
+
+    without: the id of one that has no paths although it was to have some.
+    """
     if unit:
         from pyocirun.cgroup.unit import Unit
 
@@ -139,7 +144,7 @@ def load(paths: dict[str, str], unit: dict[str, Any] | None = None, *, lenient: 
     if not paths:
         from pyocirun.cgroup.none import NullManager
 
-        return NullManager()
+        return NullManager(without)
     from pyocirun.cgroup.fs import V1Manager
 
     return V1Manager(paths, lenient=lenient)

@@ -1,4 +1,4 @@
-"""The driver "none": a container without cgroups, as podman's --cgroups=disabled wants it."""
+"""A container without cgroups: as podman's --cgroups=disabled wants it, or as its user could not make them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 class NullManager:
-    """There is no cgroup, and a limit cannot be set: see `manager.Manager`."""
+    """There is no cgroup, and a limit cannot be set: see `manager.Manager`.
+
+    id: of a container that should have had cgroups, which its user could not make; "" where none were wanted.
+    """
+
+    def __init__(self, id: str = "") -> None:
+        self._id = id
 
     @property
     def paths(self) -> dict[str, str]:
@@ -37,10 +43,7 @@ class NullManager:
         """Raises CgroupError for any limit; device rules, which every configuration has, are passed over."""
         for write in writes:
             if write.controller != "devices":
-                raise CgroupError(
-                    f"cannot set {write.controller} limit: the cgroup driver is none ({write.file})",
-                    controller=write.controller,
-                )
+                raise nothing(f"cannot set {write.controller} limit ({write.file})", self._id, write.controller)
 
     def set(self, resources: Resources) -> None:
         from pyocirun.cgroup.v1 import writes
@@ -69,7 +72,7 @@ class NullManager:
         return []
 
     def freeze(self, state: str = "FROZEN") -> None:
-        raise CgroupError("cannot toggle freezer: the cgroup driver is none", controller="freezer")
+        raise nothing("cannot toggle freezer", self._id, "freezer")
 
     def thaw(self) -> None:
         self.freeze("THAWED")
@@ -87,10 +90,27 @@ class NullManager:
         return 0
 
     def stats(self) -> Stats:
-        raise CgroupError("there are no statistics: the cgroup driver is none")
+        raise nothing("there are no statistics", self._id)
 
     def oom_notices(self) -> Notices:
-        raise CgroupError("there are no notices: the cgroup driver is none", controller="memory")
+        raise nothing("there are no notices", self._id, "memory")
 
     def pressure_notices(self, level: str) -> Notices:
         return self.oom_notices()
+
+
+def nothing(what: str, id: str, controller: str = "") -> CgroupError:
+    """The error for what takes a cgroup, where there is none. id: see NullManager. It names the one that is missed."""
+    if not id:
+        return CgroupError(f"{what}: the cgroup driver is none", controller=controller)
+    from pyocirun.cgroup.path import cgroup_paths
+    from pyocirun.spawn.probe import probe
+
+    paths = cgroup_paths(None, id, probe(security=False, rdt=False, landlock=False))
+    path = paths.get(controller or "pids") or next(iter(paths.values()), "")
+    return CgroupError(
+        f"{what}: the container has no cgroup, as its user may not make {path}",
+        path=path,
+        controller=controller,
+        hint="on cgroup v2 systemd delegates one to a user: see --systemd-cgroup",
+    )

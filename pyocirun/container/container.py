@@ -419,15 +419,29 @@ class Container:
         self._run_poststop(hooks)
 
     def processes(self) -> list[int]:
-        """The pids of all processes of the container, in all its cgroups, ascending."""
-        return self.manager.all_pids()
+        """The pids of all processes of the container, in all its cgroups, ascending.
+
+        Raises CgroupError while it runs without a cgroup: then nobody knows them.
+        """
+        manager = self.manager
+        if not manager.paths and self.status != "stopped":
+            from pyocirun.cgroup.none import nothing
+
+            raise nothing("cannot tell the processes", self._without)
+        return manager.all_pids()
 
     @property
     def manager(self) -> Manager:
         """The cgroup manager of the container."""
         from pyocirun.cgroup.manager import load
 
-        return load(self._state.cgroup_paths, self._state.unit, lenient=self._state.rootless)
+        state = self._state
+        return load(state.cgroup_paths, state.unit, lenient=state.rootless, without=self._without)
+
+    @property
+    def _without(self) -> str:
+        """The id, unless no cgroup was wanted: if there is none nevertheless, it could not be made."""
+        return "" if self._state.cgroup_manager == "none" else self.id
 
     def spec(self) -> Spec:
         """The configuration as it was when the container was created."""

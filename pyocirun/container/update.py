@@ -30,12 +30,13 @@ def update(container: Container, resources: dict[str, Any]) -> None:
         status = container.status
         if status in ("stopped", "creating"):
             raise StateError(f"container {container.id!r}: container not running", id=container.id, status=status)
-        for text in ignored(parsed, container.manager.paths):
+        manager = container.manager
+        for text in ignored(parsed, manager.paths) if manager.paths else ():
             container._warn(text)
         # Saved before and named after: what can fail of saving fails while there is nothing to take back.
         states.write_file(directory.fd, _NEXT, _updated(container, wanted))
         try:
-            container.manager.set(parsed)
+            manager.set(parsed)
             posix.rename(_NEXT, states.CONFIG, src_dir_fd=directory.fd, dst_dir_fd=directory.fd)
         except BaseException:
             posix.unlink(_NEXT, dir_fd=directory.fd)
