@@ -5,6 +5,7 @@ What the kernel does by itself in resctrl (files in a new group, checks of what 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,6 +170,27 @@ def test_update_writes_other_schemata(runtime: Runtime, bundle: Bundle, resctrl:
     runtime("update", "--l3-cache-schema", "L3:0=3", "--mem-bw-schema", "MB:0=30", id).ok()
 
     assert (resctrl / id / "schemata").read_text() == "L3:0=3\nMB:0=30\n"
+
+
+def test_readings_are_those_of_the_group(runtime: Runtime, bundle: Bundle, resctrl: Path) -> None:
+    for name, text in {"L3/cbm_mask": "fffff\n", "L3_MON/mon_features": "llc_occupancy\n"}.items():
+        (resctrl / "info" / name).parent.mkdir(parents=True)
+        (resctrl / "info" / name).write_text(text)
+    bundle.linux["intelRdt"] = {"l3CacheSchema": "L3:0=f", "enableMonitoring": True}
+    id = runtime.running(bundle)
+    counted = resctrl / id / "mon_groups" / id / "mon_data/mon_L3_00/llc_occupancy"
+    counted.parent.mkdir(parents=True)
+    counted.write_text("4096\n")
+
+    data = json.loads(runtime("events", "--stats", id).ok().stdout)["data"]
+
+    assert data["intel_rdt"] == {
+        "l3_cache_info": {"cbm_mask": "fffff"},
+        "l3_cache_schema_root": "L3:0=fffff;1=fffff",
+        "l3_cache_schema": "L3:0=f",
+        "schemata": ["L3:0=f"],
+        "cmt_stats": [{"llc_occupancy": 4096}],
+    }
 
 
 def test_update_refuses_where_there_is_no_group(runtime: Runtime, bundle: Bundle) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from pyocirun.cgroup.rdt_stats import RdtStats
+
     Texts = dict[str, str]
     """What was read, by name of the file."""
 
@@ -142,7 +144,7 @@ class BlockStats(Record):
 class Stats(Record):
     """All readings of a container. hugetlb: by page size, such as "2MB".  rdma: "current" and "max", by device.
 
-    misc: by resource, "usage" and "events".
+    misc: by resource, "usage" and "events".  rdt: of its resctrl group, None for a container that has none.
     """
 
     cpu: CpuStats = CpuStats()
@@ -153,6 +155,7 @@ class Stats(Record):
     hugetlb: dict[str, Counter] = {}
     rdma: dict[str, dict[str, dict[str, int]]] = {}
     misc: dict[str, dict[str, int]] = {}
+    rdt: RdtStats | None = None
 
     def to_json(self, *, full: bool = False) -> dict[str, Any]:
         """The object that `events --stats` prints: runc's schema, zeros left out where runc leaves them out.
@@ -166,7 +169,7 @@ class Stats(Record):
             "pids": _filled(current=self.pids.current, limit=self.pids.limit),
             "blkio": _blkio_json(self.blkio, full),
             "hugetlb": {size: _counter_json(counter, limit=False) for size, counter in self.hugetlb.items()},
-            "intel_rdt": {},
+            "intel_rdt": {} if self.rdt is None else self.rdt.to_json(),
             "network_interfaces": None,
         }
         return {**shown, "rdma": self.rdma, "misc": self.misc} if full else shown

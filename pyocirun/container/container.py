@@ -316,7 +316,7 @@ class Container:
     def stats(self) -> Stats:
         """What the container uses, and has used. Raises StateError if it has stopped, CgroupError."""
         self._refuse_stopped()
-        return self.manager.stats()
+        return self._readings()
 
     def events(self, interval: float | None = 5.0) -> Events:
         """What happens from now on until the container ends: an iterator, and an asynchronous one.
@@ -330,7 +330,7 @@ class Container:
             raise UsageError("the interval of events must be greater than 0")
         self._refuse_stopped()
         assert self.init is not None
-        return Events(self.id, self.manager, self.init, interval, self._warn)
+        return Events(self.id, self.manager, self._readings, self.init, interval, self._warn)
 
     def notify_oom(self) -> Notices:
         """A notice for each process that the kernel kills for lack of memory. Raises StateError, CgroupError."""
@@ -555,6 +555,15 @@ class Container:
         assert self.init is not None
         self._step("open the gate")
         open_gate(self._path, self._state, self.init, self._oom_killed, self._trace)
+
+    def _readings(self) -> Stats:
+        stats = self.manager.stats()
+        if not self._state.rdt_group:
+            return stats
+        from pyocirun.cgroup.rdt_stats import read
+        from pyocirun.record import replace
+
+        return replace(stats, rdt=read(self._state.rdt_group, self._state.rdt_monitor))
 
     def _oom_killed(self) -> Error | None:
         from pyocirun.container.oom import oom_killed

@@ -39,9 +39,17 @@ class Events:
     An object is for one of the two and for one loop. Close it, or use `with`, to end before the container does.
     """
 
-    def __init__(self, id: str, manager: Manager, init: Process, interval: float | None, warn: Callable[[str], None]):
+    def __init__(
+        self,
+        id: str,
+        manager: Manager,
+        read: Callable[[], Stats],
+        init: Process,
+        interval: float | None,
+        warn: Callable[[str], None],
+    ) -> None:
         self._id = id
-        self._manager = manager
+        self._read = read
         self._init = init
         self._interval = interval
         self._next = None if interval is None else time.monotonic() + interval
@@ -102,7 +110,7 @@ class Events:
         elif self._next is not None and time.monotonic() >= self._next:
             assert self._interval is not None
             self._next = max(self._next + self._interval, time.monotonic())
-            self._waiting.append(Event("stats", self._id, self._manager.stats()))
+            self._waiting.append(Event("stats", self._id, self._read()))
 
 
 def _notices(manager: Manager, warn: Callable[[str], None]) -> Notices | None:
