@@ -172,6 +172,29 @@ def test_update_writes_other_schemata(runtime: Runtime, bundle: Bundle, resctrl:
     assert (resctrl / id / "schemata").read_text() == "L3:0=3\nMB:0=30\n"
 
 
+def test_an_update_that_fails_leaves_limits_and_schemata_as_they_were(
+    runtime: Runtime, bundle: Bundle, resctrl: Path
+) -> None:
+    bundle.linux["intelRdt"] = {"l3CacheSchema": "L3:0=f"}
+    id = runtime.running(bundle)
+    saved = (runtime.root / id / "config.json").read_text()
+
+    runtime("update", "--l3-cache-schema", "L3:0=3", "--pids-limit", "5", "--cpuset-cpus", "4000", id).fails("4000")
+
+    assert (resctrl / id / "schemata").read_text() == "L3:0=f\n"
+    assert (runtime.root / id / "config.json").read_text() == saved
+
+
+def test_schemata_without_a_group_leave_limits_as_they_were(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.linux["resources"]["pids"] = {"limit": 9}
+    id = runtime.running(bundle)
+
+    runtime("update", "--l3-cache-schema", "L3:0=3", "--pids-limit", "5", id).fails("non-existent Intel RDT")
+
+    stats = json.loads(runtime("events", "--stats", id).ok().stdout)
+    assert stats["data"]["pids"]["limit"] == 9
+
+
 def test_readings_are_those_of_the_group(runtime: Runtime, bundle: Bundle, resctrl: Path) -> None:
     for name, text in {"L3/cbm_mask": "fffff\n", "L3_MON/mon_features": "llc_occupancy\n"}.items():
         (resctrl / "info" / name).parent.mkdir(parents=True)

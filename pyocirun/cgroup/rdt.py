@@ -41,6 +41,17 @@ def make(wanted: MakeRdtGroup) -> bool:
     return made
 
 
+def read_schemata(path: str) -> tuple[str, ...]:
+    """The lines of the schemata of a group; none where there is no such file yet. Raises CgroupError."""
+    try:
+        with open(f"{path}/schemata", encoding="utf-8", errors="replace") as file:
+            return tuple(line.strip() for line in file)
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise _failed("read", f"{path}/schemata", error) from error
+
+
 def write_schemata(path: str, lines: tuple[str, ...]) -> None:
     """Write to the schemata of a group, all lines at once; none: not at all. Raises CgroupError."""
     if lines:

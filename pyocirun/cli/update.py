@@ -30,6 +30,7 @@ _CPU = {
 _SIGNED = ("cpu-quota", "cpu-rt-runtime", "cpu-idle")
 _LISTS = {"cpuset-cpus": "cpus", "cpuset-mems": "mems"}
 _UNIFIED = {"memory-high": "memory.high", "memory-min": "memory.min"}
+_SCHEMATA = {"l3-cache-schema": "l3CacheSchema", "mem-bw-schema": "memBwSchema"}
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
@@ -39,16 +40,18 @@ def run(call: Call, session: Session) -> int:
     if flags["resources"]:
         container.update(_read(flags["resources"]))
         return 0
-    if flags["l3-cache-schema"] or flags["mem-bw-schema"]:
-        from pyocirun.container.update import update_rdt
-
-        update_rdt(container, flags["l3-cache-schema"] or "", flags["mem-bw-schema"] or "")
     resources = requested(flags)
     if unified := _unified(flags):
         # An update replaces `unified` whole; these flags add to it.
         before = container.spec().linux.resources
         resources["unified"] = {**(before.unified if before is not None else {}), **unified}
-    container.update(resources)
+    schemata = {name: flags[flag] for flag, name in _SCHEMATA.items() if flags[flag]}
+    if not schemata:
+        container.update(resources)
+        return 0
+    from pyocirun.container.update import update
+
+    update(container, resources, schemata)
     return 0
 
 

@@ -13,13 +13,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyocirun.cgroup.manager import Manager
     from pyocirun.container.container import Container
+    from pyocirun.spec.resources import Resources
 
 _NEXT = "config.json.next"
 
 
-def update(container: Container, resources: dict[str, Any]) -> None:
-    """Carry out what Container.update says."""
+def update(container: Container, resources: dict[str, Any], schemata: dict[str, str] | None = None) -> None:
+    """Carry out what Container.update says.
+
+    schemata: of the container's resctrl group, by their names in linux.intelRdt; they are changed with the others or
+    not at all. Raises Error, too, for a container without linux.intelRdt.
+    """
     from pyocirun.cgroup.manager import ignored
     from pyocirun.spec.bundle import checked
     from pyocirun.spec.resources import parse_resources
@@ -33,48 +39,59 @@ def update(container: Container, resources: dict[str, Any]) -> None:
         manager = container.manager
         for text in ignored(parsed, manager.paths) if manager.paths else ():
             container._warn(text)
+        document = _updated(container, wanted)
+        lines = _changed_schemata(container, document, schemata) if schemata else ()
         # Saved before and named after: what can fail of saving fails while there is nothing to take back.
-        states.write_file(directory.fd, _NEXT, _updated(container, wanted))
+        states.write_file(directory.fd, _NEXT, _encoded(document))
         try:
-            manager.set(parsed)
+            _set(container, manager, parsed, lines)
             posix.rename(_NEXT, states.CONFIG, src_dir_fd=directory.fd, dst_dir_fd=directory.fd)
         except BaseException:
             posix.unlink(_NEXT, dir_fd=directory.fd)
             raise
 
 
-def update_rdt(container: Container, l3_cache_schema: str, mem_bw_schema: str) -> None:
-    """Write other schemata to the container's resctrl group, and to its saved configuration. "" leaves one as it is.
+def _set(container: Container, manager: Manager, resources: Resources, lines: tuple[str, ...]) -> None:
+    if not lines:
+        manager.set(resources)
+        return
+    from pyocirun.cgroup.rdt import read_schemata, write_schemata
 
-    Raises Error for a container without linux.intelRdt, SpecError, CgroupError.
-    """
-    import json
+    group = container._state.rdt_group
+    before = read_schemata(group)
+    write_schemata(group, lines)
+    try:
+        manager.set(resources)
+    except BaseException:
+        write_schemata(group, before)
+        raise
 
-    from pyocirun.cgroup.rdt import write_schemata
+
+def _changed_schemata(container: Container, document: dict[str, Any], schemata: dict[str, str]) -> tuple[str, ...]:
+    """The lines to write, after `document` has been given them. Raises Error, SpecError."""
     from pyocirun.plan.rdt import lines
     from pyocirun.spec.config import parse_config
 
-    with container._locked() as directory:
-        document = _document(container)
-        rdt = (document.get("linux") or {}).get("intelRdt")
-        if rdt is None or not container._state.rdt_group:
-            raise Error("updating a non-existent Intel RDT configuration is not supported", step="resctrl")
-        wanted = {"l3CacheSchema": l3_cache_schema, "memBwSchema": mem_bw_schema}
-        changed = {name: schema for name, schema in wanted.items() if schema}
-        rdt.update(changed)
-        parsed = parse_config(document).linux.intel_rdt
-        assert parsed is not None
-        write_schemata(container._state.rdt_group, lines(replace(parsed, schemata=())))
-        states.write_file(directory.fd, states.CONFIG, json.dumps(document).encode())
+    rdt = document["linux"].get("intelRdt")
+    if rdt is None or not container._state.rdt_group:
+        raise Error("updating a non-existent Intel RDT configuration is not supported", step="resctrl")
+    rdt.update(schemata)
+    parsed = parse_config(document).linux.intel_rdt
+    assert parsed is not None
+    return lines(replace(parsed, schemata=()))
 
 
-def _updated(container: Container, wanted: dict[str, Any]) -> bytes:
-    """The bytes of the saved configuration with the new resources."""
-    import json
-
+def _updated(container: Container, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The saved configuration with the new resources."""
     document = _document(container)
     linux = document["linux"] = document.get("linux") or {}
     linux["resources"] = merged(linux.get("resources") or {}, wanted)
+    return document
+
+
+def _encoded(document: dict[str, Any]) -> bytes:
+    import json
+
     return json.dumps(document).encode()
 
 
