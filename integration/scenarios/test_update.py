@@ -238,6 +238,43 @@ def test_on_request_usage_is_looked_at_before(runtime: Managed, bundle: Bundle) 
     assert {line.split()[-1] for line in (runtime.cgroup(id, "memory") / failures).read_text().splitlines()} == {"0"}
 
 
+# ---- what is refused ------------------------------------------------------------------------------
+
+
+@only("pyocirun")
+@pytest.mark.parametrize(
+    ("resources", "file", "allowed"),
+    [
+        ({"pids": {"limit": 5000000}}, "pids.max", "at most 4194304"),
+        ({"cpu": {"idle": 2}}, "cpu.idle", "idle is 0 or 1"),
+        ({"cpu": {"burst": 30000, "quota": 20000}}, "cpu.", "burst"),
+        ({"cpu": {"period": 5, "quota": 20000}}, "cpu.", "period"),
+        ({"cpu": {"cpus": "x"}}, "cpuset.cpus", "such as 0-2,7"),
+    ],
+    ids=["pids", "idle", "burst", "period", "cpus"],
+)
+@modes("v1", "v2")
+def test_a_refusal_names_the_file_and_says_what_is_allowed(
+    runtime: Managed, bundle: Bundle, resources: dict[str, Any], file: str, allowed: str
+) -> None:
+    id = runtime.running(bundle)
+
+    result = runtime("update", "-r", resources_file(bundle, resources), id).fails(file, "Invalid argument")
+
+    assert allowed in result.stderr
+
+
+@only("pyocirun")
+@modes("v1")
+def test_a_weight_out_of_range_names_the_file_that_there_is(runtime: Managed, bundle: Bundle) -> None:
+    id = runtime.running(bundle)
+    (file,) = runtime.cgroup(id, "blkio").glob("blkio*weight")
+
+    result = runtime("update", "--blkio-weight", "1001", id).fails(f"failed to write '1001' to {file}: ")
+
+    assert "from 10 to 1000" in result.stderr
+
+
 # ---- all or nothing ------------------------------------------------------------------------------
 
 

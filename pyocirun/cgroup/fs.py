@@ -282,29 +282,29 @@ class V1Manager:
         """Write all; the late ones that the kernel would not take yet come back, if `patient`."""
         late: list[Write] = []
         opened: tuple[str, str] | None = None
-        fd = -1
+        fd, name = -1, ""
         try:
             for write in writes:
                 if opened != (write.controller, write.file):
                     if fd >= 0:
                         posix.close(fd)
                     fd, opened = -1, (write.controller, write.file)
-                    fd = self._open(write)
+                    fd, name = self._open(write)
                 if fd < 0:
                     continue
                 try:
                     posix.write(fd, write.value.encode())
                 except OSError as error:
                     if not (patient and write.late and error.errno == errno.EINVAL):
-                        raise self._refused(write, error) from error
+                        raise self._refused(write, error, name) from error
                     late.append(write)
         finally:
             if fd >= 0:
                 posix.close(fd)
         return late
 
-    def _open(self, write: Write) -> int:
-        """A descriptor of the file; -1 if there is none and it need not be."""
+    def _open(self, write: Write) -> tuple[int, str]:
+        """A descriptor of the file, and which of its names it has; -1 if there is none and it need not be."""
         directory = self.path(write.controller)
         if not directory:
             raise CgroupError(
@@ -314,17 +314,17 @@ class V1Manager:
             )
         for name in (write.file, write.other) if write.other else (write.file,):
             try:
-                return posix.open(f"{directory}/{name}", posix.O_WRONLY | posix.O_CLOEXEC)
+                return posix.open(f"{directory}/{name}", posix.O_WRONLY | posix.O_CLOEXEC), name
             except FileNotFoundError as error:
                 missing = error
             except OSError as error:
-                raise self._refused(write, error) from error
+                raise self._refused(write, error, name) from error
         if write.optional:
-            return -1
-        raise self._refused(write, missing)
+            return -1, ""
+        raise self._refused(write, missing, write.file)
 
-    def _refused(self, write: Write, error: OSError) -> CgroupError:
-        path = f"{self.path(write.controller)}/{write.file}"
+    def _refused(self, write: Write, error: OSError, name: str) -> CgroupError:
+        path = f"{self.path(write.controller)}/{name}"
         if write.file == "memory.limit_in_bytes" and error.errno == errno.EBUSY:
             return self._too_little_memory(write.value)
         hint = _HINTS.get((write.file, error.errno or 0)) or _HINTS.get((write.controller, error.errno or 0), "")
@@ -393,20 +393,27 @@ class V1Manager:
                 self._signal_frozen(_SIGKILL, thaw=True)
 
 
+_LEAVES = "weights of leaves went with the I/O scheduler CFQ, in Linux 5.0"
 _HINTS: dict[tuple[str, int], str] = {
-    ("cpu.cfs_quota_us", errno.EINVAL): "quota must be at least 1000 us and fit within the parent cgroup's",
+    ("pids.max", errno.EINVAL): "the kernel takes at most 4194304",
+    ("cpu.cfs_quota_us", errno.EINVAL): "quota must be at least 1000 us, not below burst, and within the parent's",
     ("cpu.cfs_period_us", errno.EINVAL): "period must be from 1000 to 1000000 us",
     ("cpu.cfs_burst_us", errno.EINVAL): "burst must not exceed quota",
     ("cpu.rt_runtime_us", errno.EINVAL): "the parent cgroups must grant realtime runtime first",
     ("cpu.rt_runtime_us", errno.ENOENT): "the kernel has no realtime group scheduling (CONFIG_RT_GROUP_SCHED)",
     ("cpu.rt_period_us", errno.ENOENT): "the kernel has no realtime group scheduling (CONFIG_RT_GROUP_SCHED)",
     ("cpu.idle", errno.ENOENT): "cpu.idle needs Linux 5.15",
+    ("cpu.idle", errno.EINVAL): "idle is 0 or 1",
     ("memory.memsw.limit_in_bytes", errno.ENOENT): "the kernel does not account swap: boot it with swapaccount=1",
     ("memory.memsw.limit_in_bytes", errno.EINVAL): "memory+swap must not be below the memory limit",
     ("blkio.weight", errno.ENOENT): "the kernel has no I/O scheduler with weights (BFQ)",
     ("blkio.weight_device", errno.ENOENT): "the kernel has no I/O scheduler with weights (BFQ)",
+    ("blkio.leaf_weight", errno.ENOENT): _LEAVES,
+    ("blkio.leaf_weight_device", errno.ENOENT): _LEAVES,
+    ("blkio", errno.ERANGE): "weight must be from 10 to 1000",
     ("blkio", errno.ENODEV): "the host has no such block device",
     ("hugetlb", errno.ENOENT): "the host has no huge pages of this size",
+    ("net_prio", errno.ENODEV): "the host has no such network interface",
     ("devices", errno.EPERM): "the parent cgroup does not allow this device",
     ("cpuset", errno.EACCES): "these processors or nodes are not available in the parent cgroup",
     ("cpuset", errno.EINVAL): "give existing processors or nodes as a list such as 0-2,7",

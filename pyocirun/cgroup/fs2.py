@@ -463,7 +463,10 @@ def _remove(made: list[str]) -> None:
 
 
 _HINTS: dict[tuple[str, int], str] = {
-    ("cpu.max", errno.EINVAL): "quota must be at least 1000 us, and period from 1000 to 1000000 us",
+    ("pids.max", errno.EINVAL): "the kernel takes at most 4194304",
+    ("cpu.max", errno.EINVAL): "quota must be at least 1000 us and not below burst, period from 1000 to 1000000 us",
+    ("cpu.idle", errno.EINVAL): "idle is 0 or 1",
+    ("io.bfq.weight", errno.ERANGE): "weight must be from 10 to 1000",
     ("cpu.max.burst", errno.EINVAL): "burst must not exceed quota",
     ("cpu.weight", errno.EINVAL): "an idle cgroup has no weight: write cpu.idle 0 first",
     ("io", errno.ENODEV): "the host has no such block device",
