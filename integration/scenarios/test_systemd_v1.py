@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -116,6 +117,9 @@ CHANGES = [
     (["--cpuset-cpus", "0", "--cpuset-mems", "0"], {}, {"cpuset.cpus": "0", "cpuset.mems": "0"}),
     (["--pids-limit", "9"], {"TasksMax": "9"}, {"pids.max": "9"}),
     (["--pids-limit", "-1"], {"TasksMax": "infinity"}, {"pids.max": "max"}),
+    (["--blkio-weight", "500"], {"BlockIOWeight": "500"}, {"blkio.bfq.weight": "500"}),
+    (["--blkio-weight", "10"], {"BlockIOWeight": "10"}, {"blkio.bfq.weight": "10"}),
+    (["--cpu-rt-period", "500000"], {}, {"cpu.rt_period_us": "500000"}),
 ]
 """What `update` is told, and what the unit's properties and the cgroup's files are then."""
 
@@ -133,6 +137,42 @@ def test_each_option_of_update_reaches_unit_and_file(
 
     assert shown(unit, *properties) == properties
     assert {file: read(systemd.pid(id), file) for file in files} == files
+
+
+def test_realtime_is_given_where_the_slice_has_some(systemd: Runtime, bundle: Bundle) -> None:
+    id, _ = created(systemd, bundle)
+    pid = systemd.pid(id)
+    grant_realtime(cgroup_of(pid, "cpu").parent)
+
+    systemd("update", "--cpu-rt-runtime", "20000", id).ok()
+    systemd("update", "--cpu-rt-period", "800000", id).ok()
+
+    assert [read(pid, f"cpu.rt_{name}_us") for name in ("runtime", "period")] == ["20000", "800000"]
+
+
+def test_realtime_that_the_slice_has_not_is_refused(systemd: Runtime, bundle: Bundle) -> None:
+    id, _ = created(systemd, bundle)
+    pid = systemd.pid(id)
+    if not has_file(pid, "cpu.rt_runtime_us"):
+        pytest.skip("the kernel has no such file")
+    (cgroup_of(pid, "cpu").parent / "cpu.rt_runtime_us").write_text("0")
+
+    systemd("update", "--cpu-rt-runtime", "20000", id).fails("cpu.rt_runtime_us")
+
+    assert read(pid, "cpu.rt_runtime_us") == "0"
+
+
+@only("pyocirun")
+def test_a_weight_comes_back_when_another_limit_is_refused(systemd: Runtime, bundle: Bundle) -> None:
+    id, unit = created(systemd, bundle)
+    pid = systemd.pid(id)
+    if not has_file(pid, "blkio.bfq.weight"):
+        pytest.skip("the kernel has no such file")
+    before = shown(unit, "BlockIOWeight"), read(pid, "blkio.bfq.weight")
+
+    systemd("update", "--blkio-weight", "700", "--cpuset-cpus", "4000", id).fails("4000")
+
+    assert (shown(unit, "BlockIOWeight"), read(pid, "blkio.bfq.weight")) == before
 
 
 def test_what_an_update_changed_outlasts_a_reload_of_systemd(systemd: Runtime, bundle: Bundle) -> None:
@@ -180,6 +220,19 @@ def test_devices_are_what_the_rules_say(systemd: Runtime, bundle: Bundle) -> Non
 
     assert systemd.exec(id, "/bin/sh", "-c", ": >/dev/mine").status != 0
     assert systemd.exec(id, "/bin/sh", "-c", ": >/dev/null").status == 0
+
+
+def grant_realtime(cgroup: Path) -> None:
+    """Give a cgroup, and those above it, more realtime than a container is to have."""
+    if not (cgroup / "cpu.rt_runtime_us").exists():
+        pytest.skip("the kernel has no such file")
+    above = [path for path in (cgroup, *cgroup.parents) if (path / "cpu.rt_runtime_us").exists()]
+    for path in reversed(above):
+        try:
+            if int((path / "cpu.rt_runtime_us").read_text()) < 50000:
+                (path / "cpu.rt_runtime_us").write_text("50000")
+        except OSError:
+            pytest.skip(f"{path} cannot have any")
 
 
 def has_file(pid: int, file: str) -> bool:
