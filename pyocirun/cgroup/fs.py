@@ -213,10 +213,10 @@ class V1Manager:
             raise failed(error, "cannot read", f"{directory}/memory.oom_control", "memory") from error
         return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
-    def stats(self) -> Stats:
+    def stats(self, controllers: Set[str] | None = None) -> Stats:
         from pyocirun.cgroup.stats import read_v1
 
-        return read_v1(self._paths)
+        return read_v1(self._paths, controllers)
 
     def oom_notices(self) -> Notices:
         from pyocirun.cgroup.events import oom_v1

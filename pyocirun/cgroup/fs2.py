@@ -266,10 +266,10 @@ class V2Manager:
     def oom_kill_count(self) -> int:
         return self._event("memory.events", "oom_kill")
 
-    def stats(self) -> Stats:
+    def stats(self, controllers: Set[str] | None = None) -> Stats:
         from pyocirun.cgroup.stats import Stats, read_v2
 
-        return read_v2(self._directory) if self._directory else Stats()
+        return read_v2(self._directory, controllers) if self._directory else Stats()
 
     def oom_notices(self) -> Notices:
         from pyocirun.cgroup.events import oom_v2

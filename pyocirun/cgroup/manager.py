@@ -89,8 +89,11 @@ if TYPE_CHECKING:
         def oom_kill_count(self) -> int:
             """How many processes the kernel killed here for lack of memory."""
 
-        def stats(self) -> Stats:
-            """What the processes in the cgroup use, and have used. (libcontainer: GetStats)"""
+        def stats(self, controllers: Set[str] | None = None) -> Stats:
+            """What the processes in the cgroup use, and have used. (libcontainer: GetStats, Stats)
+
+            controllers: read no more than these, by their names on cgroup v2; None: all.
+            """
 
         def oom_notices(self) -> Notices:
             """Notices of processes that the kernel kills for lack of memory, from now on."""

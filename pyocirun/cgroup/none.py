@@ -89,7 +89,7 @@ class NullManager:
     def oom_kill_count(self) -> int:
         return 0
 
-    def stats(self) -> Stats:
+    def stats(self, controllers: Set[str] | None = None) -> Stats:
         raise nothing("there are no statistics", self._id)
 
     def oom_notices(self) -> Notices:

@@ -12,7 +12,7 @@ from pyocirun.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Set
     from typing import Any
 
     from pyocirun.cgroup.rdt_stats import RdtStats
@@ -197,6 +197,7 @@ V2_FILES = (
     *("pids.current", "pids.max", "io.stat", "io.pressure"),
     *("rdma.current", "rdma.max", "misc.current", "misc.events"),
 )
+_NAMES_ON_V2 = {"cpuacct": "cpu", "blkio": "io"}
 _LAST_NUMBER = 1 << 16
 _LISTED = ("hugetlb.", "blkio.")
 """Their files differ from host to host, so the directory is asked which ones there are."""
@@ -212,26 +213,29 @@ _BLOCK_FILES = {
 }
 
 
-def read_v1(paths: dict[str, str]) -> Stats:
+def read_v1(paths: dict[str, str], controllers: Set[str] | None = None) -> Stats:
     """The readings of a container on cgroup v1. paths: controller -> directory.
 
+    controllers: only these, by their names on v2, so "io" is blkio, and "cpu" with cpuacct; None: all.
     Of the v2 part of a hybrid host, "", come pressures and huge pages where v1 has none.
     """
     texts: Texts = {}
+    there = {name: path for name, path in paths.items() if _is_of(_NAMES_ON_V2.get(name, name), controllers)}
     for controller, names in V1_FILES.items():
-        if directory := paths.get(controller):
+        if directory := there.get(controller):
             _read_into(texts, directory, names)
     for controller in ("hugetlb", "blkio"):
-        if directory := paths.get(controller):
+        if directory := there.get(controller):
             _read_into(texts, directory, _listed(directory))
     stats = v1(texts)
-    return _with_hybrid(stats, paths[""]) if "" in paths else stats
+    return _with_hybrid(stats, paths[""], controllers) if "" in paths else stats
 
 
-def read_v2(directory: str) -> Stats:
-    """The readings of a container on cgroup v2."""
+def read_v2(directory: str, controllers: Set[str] | None = None) -> Stats:
+    """The readings of a container on cgroup v2. controllers: only these; None: all."""
     texts: Texts = {}
-    _read_into(texts, directory, (*V2_FILES, *_listed(directory)))
+    names = [name for name in V2_FILES if _is_of(name.partition(".")[0], controllers)]
+    _read_into(texts, directory, names + (_listed(directory) if _is_of("hugetlb", controllers) else []))
     return v2(texts)
 
 
@@ -315,10 +319,14 @@ def _read_into(texts: Texts, directory: str, names: Iterable[str]) -> None:
             posix.close(fd)
 
 
-def _with_hybrid(stats: Stats, directory: str) -> Stats:
+def _is_of(name: str, controllers: Set[str] | None) -> bool:
+    return controllers is None or name in controllers
+
+
+def _with_hybrid(stats: Stats, directory: str, controllers: Set[str] | None) -> Stats:
     from pyocirun.record import replace
 
-    other = read_v2(directory)
+    other = read_v2(directory, controllers)
     return replace(
         stats,
         cpu=replace(stats.cpu, psi=other.cpu.psi),

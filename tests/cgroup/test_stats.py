@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +13,7 @@ from pyocirun.cgroup.stats import (
     NO_LIMIT,
     BlockEntry,
     Counter,
+    CpuStats,
     MemoryStats,
     PidsStats,
     Pressure,
@@ -18,9 +21,12 @@ from pyocirun.cgroup.stats import (
     Stats,
     Throttling,
     pressure,
+    read_v1,
+    read_v2,
     v1,
     v2,
 )
+from pyocirun.record import replace
 
 PSI = """some avg10=1.50 avg60=0.25 avg300=0.00 total=148551
 full avg10=0.00 avg60=0.00 avg300=0.00 total=77694
@@ -247,3 +253,28 @@ def test_no_text_of_a_kernel_yet_unknown_breaks_the_readings(texts: dict[str, st
 
     for stats in (v1(texts), v2(texts)):
         json.dumps(stats.to_json(full=True))
+
+
+@pytest.mark.parametrize(("controller", "wanted"), [("cpu", CpuStats(total=7)), ("pids", PidsStats(3))])
+def test_only_the_controllers_that_are_asked_for_are_read(
+    tmp_path: Path, controller: str, wanted: CpuStats | PidsStats
+) -> None:
+    for name, text in {"cpuacct.usage": "7\n", "pids.current": "3\n", "memory.usage_in_bytes": "5\n"}.items():
+        (tmp_path / name).write_text(text)
+    paths = dict.fromkeys(("cpuacct", "pids", "memory"), str(tmp_path))
+
+    found = read_v1(paths, {controller})
+
+    assert found == replace(Stats(), **{controller: wanted})
+    assert read_v1(paths).memory.usage.usage == 5
+
+
+def test_on_v2_huge_pages_and_pressure_are_read_with_their_controllers(tmp_path: Path) -> None:
+    pressure_text = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
+    for name, text in {"hugetlb.2MB.current": "9\n", "memory.pressure": pressure_text, "io.stat": ""}.items():
+        (tmp_path / name).write_text(text)
+
+    assert read_v2(str(tmp_path), {"hugetlb"}).hugetlb["2MB"].usage == 9
+    assert read_v2(str(tmp_path), {"hugetlb"}).memory.psi is None
+    assert read_v2(str(tmp_path), {"memory"}).hugetlb == {}
+    assert read_v2(str(tmp_path), {"memory"}).memory.psi is not None
