@@ -129,6 +129,21 @@ def ignored(resources: Resources | None, paths: dict[str, str]) -> list[str]:
     return warnings(resources)
 
 
+def cautions(resources: Resources, manager: Manager) -> list[str]:
+    """One line for each change of limits that the kernel will carry out, though it takes more than a limit."""
+    memory = resources.memory
+    if set(manager.paths) != {""} or memory is None or not memory.limit or memory.limit < 0:
+        return []
+    from pyocirun.cgroup.stats import least_memory
+
+    stats = manager.stats({"memory"})
+    least = least_memory(stats)
+    if memory.limit >= least:
+        return []
+    used = f"{least} bytes are in use and cannot be freed (current usage: {stats.memory.usage.usage})"
+    return [f"memory limit {memory.limit}: {used}; what finds no swap is killed by the kernel"]
+
+
 def load(
     paths: dict[str, str], unit: dict[str, Any] | None = None, *, lenient: bool = False, without: str = ""
 ) -> Manager:

@@ -269,7 +269,9 @@ def v2(texts: Texts) -> Stats:
 def least_memory(stats: Stats) -> int:
     """Bytes that the cgroup cannot do without as it is: of programs and of the kernel; what is cached can be freed."""
     raw, kernel = stats.memory.raw, stats.memory.kernel.usage
-    return raw.get("total_rss", raw.get("anon", 0)) + raw.get("total_unevictable", 0) + (kernel or raw.get("kernel", 0))
+    if "anon" in raw:
+        return raw["anon"] + max(0, raw.get("kernel", 0) - raw.get("slab_reclaimable", 0))
+    return raw.get("total_rss", 0) + raw.get("total_unevictable", 0) + kernel
 
 
 def pressure(text: str | None) -> Pressure | None:

@@ -26,7 +26,7 @@ def update(container: Container, resources: dict[str, Any], schemata: dict[str, 
     schemata: of the container's resctrl group, by their names in linux.intelRdt; they are changed with the others or
     not at all. Raises Error, too, for a container without linux.intelRdt.
     """
-    from pyocirun.cgroup.manager import ignored
+    from pyocirun.cgroup.manager import cautions, ignored
     from pyocirun.spec.bundle import checked
     from pyocirun.spec.resources import parse_resources
 
@@ -37,7 +37,7 @@ def update(container: Container, resources: dict[str, Any], schemata: dict[str, 
         if status in ("stopped", "creating"):
             raise StateError(f"container {container.id!r}: container not running", id=container.id, status=status)
         manager = container.manager
-        for text in ignored(parsed, manager.paths) if manager.paths else ():
+        for text in (*ignored(parsed, manager.paths), *cautions(parsed, manager)) if manager.paths else ():
             container._warn(text)
         document = _updated(container, wanted)
         lines = _changed_schemata(container, document, schemata) if schemata else ()

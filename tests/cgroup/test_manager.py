@@ -11,7 +11,7 @@ import pytest
 
 from pyocirun.cgroup.fs import V1Manager
 from pyocirun.cgroup.fs2 import V2Manager
-from pyocirun.cgroup.manager import ignored, load, select
+from pyocirun.cgroup.manager import cautions, ignored, load, select
 from pyocirun.cgroup.none import NullManager
 from pyocirun.cgroup.systemd import BOOTED, SystemdV1, SystemdV2, place
 from pyocirun.cgroup.unit import Unit
@@ -217,6 +217,26 @@ def test_what_a_cgroup_cannot_obey_is_told(paths: dict[str, str], told: list[str
     resources = Resources(memory=Memory(kernel=1, swappiness=0), pids=Pids(5))
 
     assert [line.split()[0] for line in ignored(resources, paths)] == told
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        (65536, ["memory limit 65536: 77824 bytes are in use and cannot be freed (current usage: 131072)"]),
+        (77824, []),
+        (None, []),
+        (-1, []),
+    ],
+)
+def test_v2_takes_a_memory_limit_below_what_is_used_and_it_is_told(
+    tmp_path: Path, limit: int | None, said: list[str]
+) -> None:
+    (tmp_path / "memory.stat").write_text("anon 73728\nfile 8192\nkernel 24576\nslab_reclaimable 20480\n")
+    (tmp_path / "memory.current").write_text("131072\n")
+
+    lines = cautions(Resources(memory=Memory(limit=limit)), V2Manager(str(tmp_path)))
+
+    assert [line.partition(";")[0] for line in lines] == said
 
 
 @pytest.mark.parametrize("paths", [V1_PATHS, {"": "/sys/fs/cgroup/c"}, {}])
