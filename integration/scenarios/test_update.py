@@ -411,6 +411,19 @@ def test_kernel_memory_is_a_warning(runtime: Managed, bundle: Bundle) -> None:
 
 
 @only("pyocirun")
+@modes(*V2)
+def test_a_flag_for_one_file_leaves_the_others_as_they_are_now(runtime: Managed, bundle: Bundle) -> None:
+    bundle.linux["resources"]["unified"] = {"pids.max": "20"}
+    id = runtime.running(bundle)
+    runtime("update", "--pids-limit", "10", id).ok()
+
+    runtime("update", "--memory-high", "64m", id).ok()
+
+    assert runtime.limits(id, "pids.limit", "memory.high") == {"pids.limit": 10, "memory.high": 64 << 20}
+    assert saved(runtime, id)["unified"] == {"pids.max": "20", "memory.high": str(64 << 20)}
+
+
+@only("pyocirun")
 @modes("v1")
 def test_what_cgroup_v1_does_not_have_is_refused(runtime: Managed, bundle: Bundle) -> None:
     id = runtime.running(bundle)

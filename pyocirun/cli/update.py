@@ -41,17 +41,14 @@ def run(call: Call, session: Session) -> int:
         container.update(_read(flags["resources"]))
         return 0
     resources = requested(flags)
-    if unified := _unified(flags):
-        # An update replaces `unified` whole; these flags add to it.
-        before = container.spec().linux.resources
-        resources["unified"] = {**(before.unified if before is not None else {}), **unified}
+    unified = _unified(flags)
     schemata = {name: flags[flag] for flag, name in _SCHEMATA.items() if flags[flag]}
-    if not schemata:
+    if not (unified or schemata):
         container.update(resources)
         return 0
     from pyocirun.container.update import update
 
-    update(container, resources, schemata)
+    update(container, resources, files=unified, schemata=schemata)
     return 0
 
 

@@ -7,7 +7,7 @@ import posix
 from pyocirun.container import state as states
 from pyocirun.errors import Error, SpecError, StateError
 from pyocirun.record import replace
-from pyocirun.spec.merge import changes, merged
+from pyocirun.spec.merge import added, changes, merged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,17 +20,24 @@ if TYPE_CHECKING:
 _NEXT = "config.json.next"
 
 
-def update(container: Container, resources: dict[str, Any], schemata: dict[str, str] | None = None) -> None:
+def update(
+    container: Container,
+    resources: dict[str, Any],
+    *,
+    files: dict[str, str] | None = None,
+    schemata: dict[str, str] | None = None,
+) -> None:
     """Carry out what Container.update says.
 
-    schemata: of the container's resctrl group, by their names in linux.intelRdt; they are changed with the others or
-    not at all. Raises Error, too, for a container without linux.intelRdt.
+    files: of cgroup v2, as `unified` has them, in addition to those that are set.  schemata: of the container's resctrl
+    group, by their names in linux.intelRdt. All is changed or nothing. Raises Error, too, for schemata of a container
+    without linux.intelRdt.
     """
     from pyocirun.cgroup.manager import cautions, ignored
     from pyocirun.spec.bundle import checked
     from pyocirun.spec.resources import parse_resources
 
-    wanted = changes(resources)
+    wanted = changes({**resources, "unified": files} if files else resources)
     parsed = checked(wanted, lambda document: parse_resources(document, ""), "resources")
     with container._locked() as directory:
         status = container.status
@@ -39,7 +46,7 @@ def update(container: Container, resources: dict[str, Any], schemata: dict[str, 
         manager = container.manager
         for text in (*ignored(parsed, manager.paths), *cautions(parsed, manager)) if manager.paths else ():
             container._warn(text)
-        document = _updated(container, wanted)
+        document = _updated(container, wanted, adds=bool(files))
         lines = _changed_schemata(container, document, schemata) if schemata else ()
         # Saved before and named after: what can fail of saving fails while there is nothing to take back.
         states.write_file(directory.fd, _NEXT, _encoded(document))
@@ -81,11 +88,14 @@ def _changed_schemata(container: Container, document: dict[str, Any], schemata: 
     return lines(replace(parsed, schemata=()))
 
 
-def _updated(container: Container, wanted: dict[str, Any]) -> dict[str, Any]:
-    """The saved configuration with the new resources."""
+def _updated(container: Container, wanted: dict[str, Any], *, adds: bool) -> dict[str, Any]:
+    """The saved configuration with the new resources. adds: to its `unified`."""
     document = _document(container)
     linux = document["linux"] = document.get("linux") or {}
-    linux["resources"] = merged(linux.get("resources") or {}, wanted)
+    old = linux.get("resources") or {}
+    if adds:
+        wanted = {**wanted, "unified": added(old.get("unified") or {}, wanted["unified"])}
+    linux["resources"] = merged(old, wanted)
     return document
 
 

@@ -45,6 +45,15 @@ def merged(old: Document, new: Document) -> Document:
     return result
 
 
+def added(old: dict[str, str], new: dict[str, str]) -> dict[str, str]:
+    """`unified` with these files besides. io.latency has a line a block device: those of other devices stay."""
+    result = {**old, **new}
+    if line := new.get("io.latency"):
+        others = [each for each in old.get("io.latency", "").splitlines() if each.split()[:1] != line.split()[:1]]
+        result["io.latency"] = "\n".join([*others, line])
+    return result
+
+
 def _block_io(old: Document, new: Document) -> Document:
     result = {**old, **_given(new)}
     for name in _BY_DEVICE:

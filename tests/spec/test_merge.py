@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyocirun.spec.merge import changes, merged
+from pyocirun.spec.merge import added, changes, merged
 from pyocirun.spec.resources import parse_resources
 
 
@@ -62,6 +62,25 @@ def test_huge_pages_are_changed_by_size_and_rdma_by_device() -> None:
 
 def test_devices_stay_as_they_were_created() -> None:
     assert changes({"devices": [{"allow": True, "access": "rwm"}], "pids": None, "cpu": {}}) == {"cpu": {}}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "result"),
+    [
+        ({}, {"memory.high": "1"}, {"memory.high": "1"}),
+        ({"memory.high": "1", "pids.max": "7"}, {"memory.high": "2"}, {"memory.high": "2", "pids.max": "7"}),
+        (
+            {"io.latency": "8:0 target=5\n8:16 target=6"},
+            {"io.latency": "8:0 target=7"},
+            {"io.latency": "8:16 target=6\n8:0 target=7"},
+        ),
+        ({"io.latency": "8:0 target=5"}, {"memory.min": "1"}, {"io.latency": "8:0 target=5", "memory.min": "1"}),
+    ],
+)
+def test_files_are_added_and_latencies_by_device(
+    old: dict[str, str], new: dict[str, str], result: dict[str, str]
+) -> None:
+    assert added(old, new) == result
 
 
 NUMBERS = st.integers(-1, 1 << 40)
