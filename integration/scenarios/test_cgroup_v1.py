@@ -52,6 +52,41 @@ def test_a_limit_reaches_the_kernel(
     assert expected in _value(runtime, id, file).splitlines()
 
 
+def needs_realtime() -> None:
+    """There is some to give, where this process is itself."""
+    file = cgroup_of(os.getpid(), "cpu") / "cpu.rt_runtime_us"
+    if not file.exists() or int(file.read_text()) < 100000:
+        pytest.skip("needs a kernel with CONFIG_RT_GROUP_SCHED, and realtime in this cgroup")
+
+
+def test_realtime_is_given(runtime: Runtime, bundle: Bundle) -> None:
+    needs_realtime()
+    bundle.linux["resources"]["cpu"] = {"realtimeRuntime": 2000, "realtimePeriod": 500000}
+
+    id = runtime.created(bundle)
+
+    assert [_value(runtime, id, f"cpu.rt_{name}_us") for name in ("runtime", "period")] == ["2000", "500000"]
+
+
+def test_realtime_is_changed_by_update(runtime: Runtime, bundle: Bundle) -> None:
+    needs_realtime()
+    id = runtime.created(bundle)
+
+    runtime("update", "--cpu-rt-period", "400000", "--cpu-rt-runtime", "3000", id).ok()
+    runtime("update", "--cpu-rt-runtime", "1000", id).ok()
+
+    assert [_value(runtime, id, f"cpu.rt_{name}_us") for name in ("runtime", "period")] == ["1000", "400000"]
+
+
+@only("pyocirun")  # runc 1.1 has not got it
+def test_memory_of_tcp_is_changed_by_update(runtime: Runtime, bundle: Bundle) -> None:
+    id = runtime.created(bundle)
+
+    runtime("update", "--kernel-memory-tcp", "32m", id).ok()
+
+    assert _value(runtime, id, "memory.kmem.tcp.limit_in_bytes") == str(32 << 20)
+
+
 @only("pyocirun")  # runc 1.1 has not got it
 def test_memory_of_tcp_is_limited(runtime: Runtime, bundle: Bundle) -> None:
     bundle.linux["resources"]["memory"] = {"kernelTCP": 32 << 20}
