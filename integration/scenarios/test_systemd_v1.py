@@ -14,6 +14,11 @@ from pathlib import Path
 import pytest
 
 from integration.harness import Bundle, Runtime, cgroup_of, only, requires
+from pyocirun import CgroupError, Factory
+from pyocirun.cgroup.properties import Property
+from pyocirun.cgroup.systemd import SystemdV1, _change
+from pyocirun.cgroup.undo import Saved
+from pyocirun.cgroup.v1 import Write
 
 pytestmark = [
     requires("systemd"),
@@ -173,6 +178,27 @@ def test_a_weight_comes_back_when_another_limit_is_refused(systemd: Runtime, bun
     systemd("update", "--blkio-weight", "700", "--cpuset-cpus", "4000", id).fails("4000")
 
     assert (shown(unit, "BlockIOWeight"), read(pid, "blkio.bfq.weight")) == before
+
+
+@only("pyocirun")
+def test_files_are_taken_back_where_the_unit_cannot_be(systemd: Runtime, bundle: Bundle, place: Path) -> None:
+    """The unit goes while the files are written."""
+    id, unit = created(systemd, bundle)
+    (place / "pids.max").write_text("42")
+    manager = Factory(str(systemd.root), cgroup_manager="systemd").load(id).manager
+    assert isinstance(manager, SystemdV1)
+
+    def write() -> None:
+        (place / "pids.max").write_text("9")
+        systemd.delete(id, "--force").ok()
+        raise CgroupError("refused")
+
+    saved = Saved({"pids": str(place)}, [Write("pids", "pids.max", "9")])
+    with pytest.raises(CgroupError, match="refused") as caught:
+        _change(manager.unit, [Property("TasksMax", "t", 9)], saved, write)
+
+    assert (place / "pids.max").read_text() == "42"
+    assert f"the unit could not be taken back: cannot change the unit {unit}" in caught.value.hint
 
 
 def test_what_an_update_changed_outlasts_a_reload_of_systemd(systemd: Runtime, bundle: Bundle) -> None:

@@ -212,8 +212,12 @@ def _change(unit: Unit, wanted: Sequence[Property], saved: Saved, write: Callabl
     before = bus.change(unit, wanted)
     try:
         write()
-    except BaseException:
-        bus.change(unit, before)
+    except BaseException as error:
+        try:
+            bus.change(unit, before)
+        except CgroupError as second:
+            if isinstance(error, CgroupError):
+                error.hint = f"{error.hint}; the unit could not be taken back: {second.message}".lstrip("; ")
         saved.take_back()  # a quota, say, which systemd has made whole percents of
         raise
 
