@@ -724,7 +724,7 @@ def test_an_exec_without_a_mount_namespace_stays_in_the_rootfs(box: Box, place: 
 def test_delete_of_a_running_container_needs_force(box: Box) -> None:
     container = box.running()
 
-    with pytest.raises(StateError, match="not stopped"):
+    with pytest.raises(StateError, match="not stopped: container still running"):
         container.delete()
 
     assert container.status == "running"

@@ -412,7 +412,8 @@ class Container:
         with self._locked() as directory:
             status = self.status
             if not force and status not in ("stopped", "created"):
-                text = f"cannot delete container {self.id} that is not stopped: {status}"
+                why = {"running": "container still running", "paused": "container paused"}.get(status, status)
+                text = f"cannot delete container {self.id} that is not stopped: {why}"
                 raise StateError(text, id=self.id, status=status)
             hooks = self._hooks("poststop") if self._state.poststop else ()
             self._destroy_locked(directory)
