@@ -95,6 +95,17 @@ def test_debug_says_more(runtime: Runtime, bundle: Bundle) -> None:
     assert any(line["level"] == "debug" for line in result.log)
 
 
+@only("pyocirun")
+@pytest.mark.parametrize("name", ["handler", "seccomp.plugins", "seccomp_bpf_data", "systemd.force_cgroup_v1"])
+def test_debug_tells_of_an_annotation_that_only_crun_knows(runtime: Runtime, bundle: Bundle, name: str) -> None:
+    bundle.config["annotations"] = {f"run.oci.{name}": "1"}
+
+    result = runtime.run(bundle.args("exit", "0"), options=("--debug",)).ok()
+
+    told = [line["msg"] for line in result.log if line["level"] == "debug"]
+    assert f"the annotation run.oci.{name} is ignored: it means something to crun alone" in told
+
+
 @pytest.mark.parametrize("name", ["two\nlines", 'quo"te', "back\\slash", "\x1b[31m"])
 def test_a_strange_name_stays_within_one_line_of_the_log(runtime: Runtime, bundle: Bundle, name: str) -> None:
     bundle.process["args"] = [f"/no/{name}"]

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from pyocirun.spec.config import Spec
 
 
+_OF_CRUN = (
+    "run.oci.handler",
+    "run.oci.seccomp.plugins",
+    "run.oci.seccomp_bpf_data",
+    "run.oci.systemd.force_cgroup_v1",
+)
+"""Annotations by which crun does something, and we do not."""
+
+
 class Making:
     """One container that is being made: its cgroup, the unit of that, its resctrl group, and the state that names them.
 
@@ -161,6 +170,10 @@ class Making:
         paths = dict(self.request.cgroup_paths)
         for text in (*warnings(self.spec), *ignored(self.spec.linux.resources, paths), *self._unrestricted()):
             self.factory.warn(text)
+        if self.factory.debug is not None:
+            for name in _OF_CRUN:
+                if name in self.spec.annotations:
+                    self.factory.debug(f"the annotation {name} is ignored: it means something to crun alone")
 
     def _unrestricted(self) -> list[str]:
         if ops.LANDLOCK not in self.spec.annotations:
