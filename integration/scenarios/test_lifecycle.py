@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -212,6 +213,36 @@ def test_pid_file_is_relative_to_the_working_directory(runtime: Runtime, bundle:
     runtime.create(bundle, "--pid-file", "mine.pid", cwd=place).ok()
 
     assert (place / "mine.pid").exists()
+
+
+@only("pyocirun")
+def test_create_may_print_its_steps_and_change_nothing(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.bind("/etc", "/new/place")
+    before = sorted(bundle.rootfs.rglob("*"))
+
+    result = runtime.create(bundle, "--dry-run", "--format", "json").ok()
+
+    steps = json.loads(result.stdout)
+    assert [step["index"] for step in steps] == list(range(len(steps)))
+    assert "/new/place" in result.stdout
+    assert steps[-1]["op"] == "Exec"
+    assert runtime.traces() == []
+    assert sorted(bundle.rootfs.rglob("*")) == before
+
+
+@only("pyocirun")
+@pytest.mark.parametrize("option", ["--config", "-f"])
+@pytest.mark.parametrize(("command", "status"), [("create", 0), ("run", 7)])
+def test_the_configuration_may_be_elsewhere(
+    runtime: Runtime, bundle: Bundle, place: Path, command: str, status: int, option: str
+) -> None:
+    bundle.args("exit", "7").save()
+    other = place / "other.json"
+    (bundle.path / "config.json").rename(other)
+
+    result = runtime(command, "--bundle", str(bundle.path), option, str(other), runtime.new_id())
+
+    assert result.status == status
 
 
 def test_create_refuses_an_id_in_use(runtime: Runtime, bundle: Bundle, other_bundle: Bundle) -> None:
