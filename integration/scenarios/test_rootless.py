@@ -344,6 +344,16 @@ def test_a_command_that_takes_a_cgroup_names_the_one_that_is_missing(
     assert user.status(id) == "running"
 
 
+@pytest.mark.parametrize("command", ["checkpoint", "restore"])
+def test_criu_for_a_user_is_a_warning(user: Runtime, small: Bundle, command: str) -> None:
+    id = user.running(small)
+
+    result = user(command, id, cwd=small.path)
+
+    assert result.status == 1
+    assert any("untested with rootless" in line["msg"] for line in result.log if line["level"] == "warning")
+
+
 def test_the_root_of_a_user_namespace_starts_containers(runtime: Runtime, place: Path, bundle: Bundle) -> None:
     """So podman does it: the runtime is root there, and makes one more user namespace below."""
     rootless(bundle)
