@@ -705,6 +705,21 @@ def test_an_exec_that_races_with_the_end_of_the_container_never_runs_on_the_host
     assert not (place / "on-the-host").exists()
 
 
+def test_an_exec_that_meets_the_end_of_the_container_says_that_it_has_stopped(box: Box) -> None:
+    for number in range(40):
+        container = box.running()
+        killer = threading.Timer(number / 8000, container.kill, (signal.SIGKILL,))
+        killer.start()
+
+        # The first ones may come before the end; as nobody waits for them yet, init is still there after its kill.
+        with pytest.raises(StateError, match="cannot exec in a stopped container"):
+            for _ in range(1000):
+                container.exec(args=["/bin/true"])
+
+        killer.join()
+        container.delete(force=True)
+
+
 def test_an_exec_without_a_mount_namespace_stays_in_the_rootfs(box: Box, place: Path) -> None:
     box.bundle.without_namespace("mount", "network", "ipc")
     box.bundle.config["mounts"] = []

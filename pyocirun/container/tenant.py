@@ -141,7 +141,7 @@ def start(
             await_exec(launched, plan)
         except OperationError as error:
             effects.kill(launched)
-            raise _with_oom(error, container) from None
+            raise _explained(error, container, init) from None
         except BaseException:
             effects.kill(launched)
             raise
@@ -177,8 +177,13 @@ def _make_stamps() -> int:
     return make_stamps()
 
 
-def _with_oom(error: OperationError, container: Container) -> OperationError:
-    """`error`, with what may be the reason if nsexec died without a word."""
+def _explained(error: OperationError, container: Container, init: Running) -> OperationError | StateError:
+    """`error`, or what it comes of: the container has ended meanwhile, or lacks memory.
+
+    Where init ends, the kernel kills who has entered its pid namespace, and lets nobody enter it or fork there.
+    """
+    if _is_ending(init):
+        return StateError("cannot exec in a stopped container", id=container.id, status="stopped")
     if error.step == "wait" and container.manager.oom_kill_count():
         return OperationError(f"{error.message} (possibly OOM-killed)", step=error.step, hint=error.hint)
     return error
@@ -326,11 +331,22 @@ def _open_slot(slot: Slot, init: Running) -> int:
 
 def _no_way_in(init: Running, error: OSError) -> StateError:
     """For a link in init's directory of procfs: one of a process that is just being reaped says EACCES."""
-    if init.ended(0):
+    if _is_ending(init):
         return StateError("cannot exec in a stopped container", status="stopped")
     text = f"cannot enter the container: {error.filename}: {posix.strerror(error.errno or 0)}"
     hint = "it takes the privileges with which the container was created"
     return StateError(text, errno=error.errno or 0, path=str(error.filename), step="open", hint=hint)
+
+
+def _is_ending(init: Running) -> bool:
+    """Whether it has ended, or has given its root up: it may then wait long for others of its pid namespace."""
+    try:
+        posix.readlink(f"/proc/{init.pid}/root")
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    return init.ended(0)
 
 
 def _cgroups(container: Container, init: Running, wanted: str | list[str] | None) -> tuple[tuple[str, str], ...]:
