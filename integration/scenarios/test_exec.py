@@ -353,6 +353,20 @@ def test_exec_joins_a_sub_cgroup_of_one_controller(runtime: Managed, bundle: Bun
     assert line.endswith(f"/{id}/sub")
 
 
+@only("pyocirun")
+@modes("v1")
+def test_exec_says_that_it_may_have_been_for_lack_of_memory(runtime: Managed, bundle: Bundle) -> None:
+    id = runtime.running(bundle)
+    below = cgroup_of(runtime.pid(id), "memory") / "sub"
+    below.mkdir()
+    (below / "memory.limit_in_bytes").write_text("0")
+
+    result = runtime.exec(id, "report", options=("--cgroup", "memory:sub"))
+
+    result.fails("was killed during set-up (signal 9) (possibly OOM-killed)", status=255)
+    assert runtime.status(id) == "running"
+
+
 @modes("v1")
 @pytest.mark.parametrize("path", ["../other", "memory:../../", "memory:no-such"])
 def test_exec_refuses_a_cgroup_that_is_not_below(runtime: Managed, bundle: Bundle, path: str) -> None:

@@ -141,7 +141,7 @@ def start(
             await_exec(launched, plan)
         except OperationError as error:
             effects.kill(launched)
-            raise _explained(error, container, init) from None
+            raise _explained(error, container, init, dict(cgroups)) from None
         except BaseException:
             effects.kill(launched)
             raise
@@ -177,15 +177,23 @@ def _make_stamps() -> int:
     return make_stamps()
 
 
-def _explained(error: OperationError, container: Container, init: Running) -> OperationError | StateError:
+def _explained(
+    error: OperationError, container: Container, init: Running, cgroups: dict[str, str]
+) -> OperationError | StateError:
     """`error`, or what it comes of: the container has ended meanwhile, or lacks memory.
 
+    cgroups: which the process was to join, as Manager.paths; {} where systemd moves it.
     Where init ends, the kernel kills who has entered its pid namespace, and lets nobody enter it or fork there.
     """
     if _is_ending(init):
         return StateError("cannot exec in a stopped container", id=container.id, status="stopped")
-    if error.step == "wait" and container.manager.oom_kill_count():
-        return OperationError(f"{error.message} (possibly OOM-killed)", step=error.step, hint=error.hint)
+    if error.step == "wait":
+        from pyocirun.cgroup.manager import load
+
+        # Cgroup v1 counts in the very cgroup alone.
+        manager = load(cgroups) if cgroups else container.manager
+        if manager.oom_kill_count():
+            return OperationError(f"{error.message} (possibly OOM-killed)", step=error.step, hint=error.hint)
     return error
 
 
