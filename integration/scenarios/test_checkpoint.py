@@ -276,6 +276,33 @@ def test_a_socket_of_the_host_is_connected_again(box: Box, runtime: Runtime) -> 
 
 
 @requires("criu")
+def test_a_file_that_has_lost_the_name_it_was_opened_by(box: Box) -> None:
+    box.bundle.process["args"][2] = (
+        "echo kept >/data/first; ln /data/first /data/second; exec 3</data/first; rm /data/first; "
+        "while [ ! -e /data/go ]; do i=$((i+1)); echo $i >/data/n; sleep 0.1; done; cat <&3 >/data/read; exit 7"
+    )
+    box.run()
+    box.checkpoint().fails()
+
+    box.checkpoint("--link-remap").ok()
+
+    box.restored()
+    (box.data / "go").touch()
+    eventually(lambda: (box.data / "read").exists() and (box.data / "read").read_text() == "kept\n", "it is read")
+
+
+@requires("criu")
+def test_what_has_been_restored_may_be_taken_from_the_images(box: Box) -> None:
+    box.run()
+    box.checkpoint().ok()
+    before = stored(box.images)
+
+    box.restored("--auto-dedup")
+
+    assert stored(box.images) < before
+
+
+@requires("criu")
 def test_memory_goes_to_a_page_server(box: Box) -> None:
     box.run()
     elsewhere = box.bundle.path / "elsewhere"
@@ -679,6 +706,11 @@ def leave(box: Box, runtime: Runtime, port: int) -> tuple[subprocess.Popen[bytes
     leaving = subprocess.Popen(argv, stdin=null, stdout=null, stderr=null, pass_fds=(writing,))
     os.close(writing)
     return leaving, reading
+
+
+def stored(images: Path) -> int:
+    """How many blocks the memory in these images takes."""
+    return sum(file.stat().st_blocks for file in images.glob("pages-*.img"))
 
 
 def free_port() -> int:
