@@ -276,6 +276,24 @@ def test_a_socket_of_the_host_is_connected_again(box: Box, runtime: Runtime) -> 
 
 
 @requires("criu")
+def test_a_terminal_of_the_caller_is_that_of_a_job(box: Box, runtime: Runtime) -> None:
+    box.bundle.process["args"][2] = f"exec >/dev/null 2>&1; {COUNT}"
+    box.bundle.save()
+    master, slave = os.openpty()
+    argv = [*runtime.command, "--root", str(runtime.root), "run", "--detach", "--bundle", str(box.bundle.path)]
+    assert spawn([*argv, box.id], slave, -3) == 0
+    eventually(lambda: box.count > 2, "it counts")
+    box.checkpoint("--leave-running").fails()
+
+    box.checkpoint("--leave-running", "--shell-job").ok()
+
+    for descriptor in (master, slave):
+        os.close(descriptor)
+    before = box.count
+    eventually(lambda: box.count > before, "it counts on")
+
+
+@requires("criu")
 def test_a_file_that_has_lost_the_name_it_was_opened_by(box: Box) -> None:
     box.bundle.process["args"][2] = (
         "echo kept >/data/first; ln /data/first /data/second; exec 3</data/first; rm /data/first; "
