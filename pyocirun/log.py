@@ -113,7 +113,9 @@ class Log:
 
                         self._sink = open_sink(self._path)
                         return self._fd
-                    self._fd = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+                    # O_SYNC, as runc: the last words are to be there after whatever stopped the machine.
+                    flags = os.O_CREAT | os.O_APPEND | os.O_SYNC | os.O_WRONLY | os.O_CLOEXEC
+                    self._fd = os.open(self._path, flags, 0o644)
                 except OSError as error:
                     self.warning(f"cannot open the log {self._path}: {os.strerror(error.errno or 0)}")
         return self._fd

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -43,6 +44,17 @@ def test_every_failure_has_its_facts_in_json(tmp_path: Path) -> None:
     del entry["time"]
     facts = {"step": "mount", "errno": 1, "path": "/proc", "hint": "try less"}
     assert entry == {"level": "error", "msg": "it broke", **facts}
+
+
+def test_line_is_on_the_disk_when_it_has_been_written(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    log = Log(str(file))
+
+    log.warning("a line")
+
+    (descriptor,) = [fd for fd in os.listdir("/proc/self/fd") if os.path.realpath(f"/proc/self/fd/{fd}") == str(file)]
+    assert fcntl.fcntl(int(descriptor), fcntl.F_GETFL) & os.O_SYNC == os.O_SYNC
+    os.close(int(descriptor))
 
 
 def test_log_file_is_appended_to_and_readable_by_all(tmp_path: Path) -> None:
