@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from integration.harness import Bundle, eventually, only, requires
+from integration.harness import Bundle, cgroup_of, eventually, only, requires
 from integration.modes import HAS_SWAP, Managed, modes
 
 pytestmark = [requires("root"), modes()]
@@ -124,6 +124,31 @@ def test_a_kill_for_lack_of_memory_is_told(runtime: Managed, bundle: Bundle) -> 
     runtime.stop(id)
     runtime.delete(id).ok()
     assert watching.wait().status == 0
+
+
+@only("pyocirun")  # runc 1.1 knows none
+@pytest.mark.parametrize(("part", "file"), [("cpu", "cpu"), ("memory", "memory"), ("blkio", "io")])
+def test_pressures_are_those_of_the_cgroup(runtime: Managed, bundle: Bundle, part: str, file: str) -> None:
+    id = runtime.running(bundle)
+    top = "/sys/fs/cgroup/unified" if runtime.mode.version == 1 else "/sys/fs/cgroup"
+    path = Path(top, cgroup_of(runtime.pid(id), "").relative_to("/sys/fs/cgroup"), f"{file}.pressure")
+
+    def shown() -> dict[str, Any] | None:
+        pressures: dict[str, Any] | None = stats(runtime, id)[part].get("psi")
+        return pressures
+
+    eventually(lambda: shown() == pressures(path), "they are the same")
+
+
+def pressures(path: Path) -> dict[str, Any] | None:
+    """What a file of this kind says; None if this kernel, or this mode, does not have it."""
+    if not path.exists():
+        return None
+    lines = [line.split() for line in path.read_text().splitlines()]
+    return {
+        kind: {name: float(value) for name, value in (figure.split("=") for figure in figures)}
+        for kind, *figures in lines
+    }
 
 
 @only("pyocirun")
