@@ -299,6 +299,7 @@ def test_the_callers_signal_mask_is_not_that_of_an_exec(engine: Engine) -> None:
 @lines(
     SHIM + "exec --process $bundle/process.json --detach --pid-file $bundle/e1.pid $id",
     CONMON + "exec --pid-file $bundle/e1.pid --process $bundle/process.json --detach $id",
+    PODMAN + "exec --pid-file $bundle/e1.pid --process $bundle/process.json --detach $id",
     CRIO + "exec --pid-file $bundle/e1.pid --process $bundle/process.json --detach $id",
 )
 def test_exec(engine: Engine, line: str) -> None:

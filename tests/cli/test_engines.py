@@ -76,7 +76,7 @@ SHIM_LINES: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("run --bundle /b --detach --pid-file /p c1", "run", {"detach": True, "pid-file": "/p"}, ["c1"]),
 ]
 
-# What conmon and podman write: these with the log flags, those without.
+# What conmon and podman write: these with the log flags and, where podman does not know the runtime, without them.
 CONMON_LINES: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("create --bundle /b --pid-file /p --console-socket /s c1", "create", {"console-socket": "/s"}, ["c1"]),
     ("create --bundle /b --pid-file /p --preserve-fds 1 c1", "create", {"preserve-fds": 1}, ["c1"]),
@@ -114,7 +114,7 @@ GLOBALS = [
 
 ALL = [
     *((f"{before} {line}", *rest) for before in GLOBALS for line, *rest in SHIM_LINES),
-    *((f"{CONMON} {line}", *rest) for line, *rest in CONMON_LINES),
+    *((f"{before}{line}", *rest) for before in (f"{CONMON} ", "") for line, *rest in CONMON_LINES),
     *PODMAN_LINES,
 ]
 
