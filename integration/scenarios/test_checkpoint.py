@@ -87,6 +87,16 @@ def test_a_counter_goes_on_where_it_was(box: Box, runtime: Runtime) -> None:
 
 
 @requires("criu")
+def test_relative_paths_of_a_restore_are_in_the_bundle(box: Box) -> None:
+    box.run()
+    box.checkpoint().ok()
+
+    box.restored("--image-path", "images", "--work-path", "work")
+
+    assert (box.bundle.path / "work/restore.log").exists()
+
+
+@requires("criu")
 def test_restored_init_is_the_callers_child(box: Box, runtime: Runtime) -> None:
     box.run()
     box.checkpoint().ok()

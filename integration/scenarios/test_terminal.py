@@ -249,6 +249,18 @@ def test_the_size_of_the_configuration(
 # ---- console sockets -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("option", ["--console-socket", pytest.param("--pidfd-socket", marks=only("pyocirun"))])
+def test_a_relative_socket_is_looked_for_in_the_bundle(
+    runtime: Runtime, terminal_bundle: Bundle, receivers: Callable[[Path], Receiver], option: str
+) -> None:
+    receiver = receivers(terminal_bundle.path / "own.sock")
+    terminal_bundle.process["terminal"] = option == "--console-socket"
+
+    runtime.created(terminal_bundle.args("sleep", "60"), option, "own.sock")
+
+    assert receiver.received() >= 0
+
+
 @requires("busybox")
 def test_the_master_goes_to_the_console_socket(
     runtime: Runtime, terminal_bundle: Bundle, place: Path, receivers: Callable[[Path], Receiver]

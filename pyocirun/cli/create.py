@@ -46,11 +46,19 @@ def new_container(call: Call, session: Session, *, detach: bool) -> Container:
         preserve_fds=listen[0] + flags["preserve-fds"],
         no_pivot=flags["no-pivot"],
         no_new_keyring=flags["no-new-keyring"],
-        console_socket=flags["console-socket"] or None,
-        pidfd_socket=flags["pidfd-socket"] or None,
+        console_socket=beside(flags, "console-socket"),
+        pidfd_socket=beside(flags, "pidfd-socket"),
         notify=bool(files.environment("NOTIFY_SOCKET")),
         change=lambda spec: _as_called(spec, flags, detach, listen[1]),
     )
+
+
+def beside(flags: dict[str, Any], name: str) -> str | None:
+    """The path in this flag, which counts from the bundle that --bundle names: runc changes to it. None for none."""
+    path: str = flags[name] or ""
+    if not path or path.startswith("/") or not flags["bundle"]:
+        return path or None
+    return f"{flags['bundle']}/{path}"
 
 
 def _as_called(spec: Spec, flags: dict[str, Any], detach: bool, env: tuple[str, ...]) -> Spec:

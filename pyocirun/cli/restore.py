@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyocirun.cli import checkpoint
+from pyocirun.cli.create import beside
 from pyocirun.cli.run import foreground, relay_of, remove
 from pyocirun.container.criu import CriuOptions
 
@@ -22,11 +23,11 @@ def run(call: Call, session: Session) -> int:
     options = CriuOptions(
         lsm_profile=flags["lsm-profile"] or "",
         lsm_mount_context=flags["lsm-mount-context"] or "",
-        **checkpoint.common(flags),
+        **{**checkpoint.common(flags), **_paths(flags)},
     )
     signals = None if flags["detach"] else foreground(call, session)
     container = session.factory().restore(
-        id, None, flags["bundle"] or None, options, console_socket=flags["console-socket"] or None
+        id, None, flags["bundle"] or None, options, console_socket=beside(flags, "console-socket")
     )
     init = container.init
     relay = relay_of(container)
@@ -47,3 +48,8 @@ def run(call: Call, session: Session) -> int:
         if not (done and signals is None):
             remove(container, session)
     return status
+
+
+def _paths(flags: dict[str, Any]) -> dict[str, str]:
+    """Those of images and log; the default of the first counts from the current directory, as with runc."""
+    return {"image_path": beside(flags, "image-path") or "checkpoint", "work_path": beside(flags, "work-path") or ""}
