@@ -242,15 +242,22 @@ int op_ambient(struct run *r, struct cursor *c)
 /*
  * cwd "su": path, bits. It comes twice, before the change of user and after it, and may be refused once: root may see
  * what the user cannot, and the user what root cannot. The path is resolved without magic links and what came out must lie inside the root: /proc/self/fd/N leads nowhere (CVE-2024-21626).
+ * CWD_OF_HOST: for hooks of the host, the bundle; where it is gone they stay where the caller is.
  */
 int op_cwd(struct run *r, struct cursor *c)
 {
 	const char *path = take_str(c);
 	uint64_t bits = take_u64(c);
 	char seen[PATH_MAX_BYTES];
-	auto_fd fd = at(r, STEP_OPEN, open_in_root(r, path, O_PATH | O_DIRECTORY, 0));
-	int error = fd < 0 ? fd : at(r, STEP_CHDIR, sys1(__NR_fchdir, fd));
+	auto_fd fd = -1;
+	int error;
 
+	if (bits & CWD_OF_HOST) {
+		sys1(__NR_chdir, path);
+		return 0;
+	}
+	fd = at(r, STEP_OPEN, open_in_root(r, path, O_PATH | O_DIRECTORY, 0));
+	error = fd < 0 ? fd : at(r, STEP_CHDIR, sys1(__NR_fchdir, fd));
 	if ((bits & CWD_TOLERANT || r->in_cwd) && (error == -EACCES || error == -EPERM))
 		return 0;
 	if (error)

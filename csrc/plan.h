@@ -178,6 +178,7 @@ enum step {
 	32U /* the source must be a procfs: anything else there would fake it (CVE-2019-16884) */
 #define SYMLINK_REPLACE 1U
 #define CWD_TOLERANT 1U
+#define CWD_OF_HOST 2U
 #define USER_KEEP_GROUPS 1U
 #define USER_KEEP_IF_DENIED 2U
 #define JOIN_ATTEMPT (1ULL << 63)

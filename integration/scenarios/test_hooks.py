@@ -120,6 +120,36 @@ def test_create_container_hooks_begin_in_the_rootfs_before_it_is_the_root(
     assert sorted((notes / "root").read_text().split()) == sorted(n for n in os.listdir("/") if not n.startswith("."))
 
 
+@pytest.mark.parametrize("kind", ["prestart", "createRuntime", "poststart", "poststop"])
+def test_hooks_of_the_host_begin_in_the_bundle(runtime: Runtime, bundle: Bundle, notes: Path, kind: str) -> None:
+    _script(bundle, kind, f"pwd > {notes}/cwd")
+
+    runtime.run(bundle.args("exit", "0")).ok()
+
+    assert (notes / "cwd").read_text().strip() == str(bundle.path)
+
+
+@only("pyocirun")
+def test_hooks_begin_in_the_bundle_whichever_command_runs_them(runtime: Runtime, bundle: Bundle, notes: Path) -> None:
+    for kind in ("createRuntime", "poststart", "poststop"):
+        _script(bundle, kind, f"pwd >> {notes}/cwd")
+
+    _whole_life(runtime, bundle)
+
+    assert (notes / "cwd").read_text().split() == [str(bundle.path)] * 3
+
+
+@only("pyocirun")
+def test_poststop_hooks_run_where_the_bundle_is_gone(runtime: Runtime, bundle: Bundle, notes: Path) -> None:
+    _script(bundle, "poststop", f"pwd > {notes}/cwd")
+    id = runtime.created(bundle)
+    bundle.path.rename(f"{bundle.path}.gone")
+
+    runtime.delete(id, "--force").ok()
+
+    assert (notes / "cwd").exists()
+
+
 @pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer", "poststart", "poststop"])
 def test_hooks_of_the_host_are_never_looked_up_in_the_container(
     runtime: Runtime, bundle: Bundle, place: Path, kind: str

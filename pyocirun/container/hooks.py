@@ -83,5 +83,6 @@ def _call(kind: str, index: int, function: Function, state: dict[str, object]) -
 
 
 def _run(steps: Sequence[ops.Op], state: dict[str, object], warn: Callable[[str], None]) -> None:
-    plan = (ops.Clone(0), ops.Sync("hooks:state"), *steps, ops.Finish())
+    bundle = ops.Cwd(str(state["bundle"]), of_host=True)
+    plan = (ops.Clone(0), ops.Sync("hooks:state"), bundle, *steps, ops.Finish())
     run_plan(plan, {"hooks:state": lambda fd: Answer(fds=(state_file(state),))}, warn)

@@ -42,6 +42,8 @@ OR_ELSE = 512
 INSTEAD = 1024
 INSIDE = 2048
 HELD = 4096
+CWD_TOLERANT = 1
+CWD_OF_HOST = 2
 HOOK_IN_ROOT = 1
 HOOK_HAS_PROCESS_ENV = 2
 HOOK_UNDER_FILTER = 4
@@ -1064,17 +1066,21 @@ class SetAmbient(Op):
 
 
 class Cwd(Op):
-    """chdir(2), and make sure that it led to a place inside the root. tolerant: a refusal is no failure yet."""
+    """chdir(2), and make sure that it led to a place inside the root. tolerant: a refusal is no failure yet.
+
+    of_host: for hooks of the host, who stay where the caller is if the directory is gone.
+    """
 
     wire = "cwd"
     path: str
     tolerant: bool = False
+    of_host: bool = False
 
     def describe(self) -> str:
         return f"change to directory {self.path}"
 
     def fields(self, slots: dict[Slot, int]) -> tuple[Field, ...]:
-        return (self.path, int(self.tolerant))
+        return (self.path, CWD_TOLERANT * self.tolerant | CWD_OF_HOST * self.of_host)
 
 
 class Resolve(Op):
