@@ -331,17 +331,41 @@ def test_a_cgroup_that_is_named_and_may_not_be_made_is_refused(user: Runtime, sm
     assert user.traces() == []
 
 
-@only("pyocirun")  # runc has words of its own for each, and readings of nothing
-@pytest.mark.parametrize("command", ["pause", "ps", "events --stats", "update --pids-limit=5"])
-def test_a_command_that_takes_a_cgroup_names_the_one_that_is_missing(
-    user: Runtime, small: Bundle, command: str
-) -> None:
+@requires("cgroup1")
+@pytest.mark.parametrize("command", ["pause", "ps --format json", "ps", "events --stats", "update --pids-limit 8"])
+def test_what_takes_a_cgroup_says_that_there_is_none(user: Runtime, small: Bundle, command: str) -> None:
     id = user.running(small)
 
-    result = user(*command.split(), id).fails("the container has no cgroup, as its user may not make /sys/fs/cgroup")
+    result = user(*command.split(), id)
 
-    assert id in result.error
+    result.fails()
+    if user.name == "pyocirun":
+        assert "cgroup not exist: " in result.error
+        assert f"{id!r} may not make /sys/fs/cgroup/" in result.error
     assert user.status(id) == "running"
+
+
+@requires("cgroup1")
+def test_a_stopped_container_without_a_cgroup_has_no_processes(user: Runtime, small: Bundle) -> None:
+    id = user.running(small)
+    user.stop(id)
+
+    assert json.loads(user("ps", "--format", "json", id).ok().stdout) is None
+
+
+@only("pyocirun")
+@requires("cgroup1")
+def test_without_a_cgroup_a_signal_for_all_is_said_to_reach_init_alone(user: Runtime, small: Bundle) -> None:
+    small.without_namespace("pid")
+    for entry in small.config["mounts"]:
+        if entry["destination"] == "/proc":
+            entry |= {"type": "none", "source": "/proc", "options": ["rbind"]}
+    id = user.running(small)
+
+    result = user("kill", "--all", id, "KILL").ok()
+
+    assert any("the signal reaches init alone" in line["msg"] for line in result.log)
+    assert eventually(lambda: user.status(id) == "stopped", "it has ended")
 
 
 @pytest.mark.parametrize("command", ["checkpoint", "restore"])

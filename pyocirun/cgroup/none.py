@@ -109,7 +109,7 @@ def nothing(what: str, id: str, controller: str = "") -> CgroupError:
     paths = cgroup_paths(None, id, probe(security=False, rdt=False, landlock=False))
     path = paths.get(controller or "pids") or next(iter(paths.values()), "")
     return CgroupError(
-        f"{what}: the container has no cgroup, as its user may not make {path}",
+        f"{what}: cgroup not exist: the user of container {id!r} may not make {path}",
         path=path,
         controller=controller,
         hint="on cgroup v2 systemd delegates one to a user: see --systemd-cgroup",

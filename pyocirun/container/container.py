@@ -604,6 +604,10 @@ class Container:
         if not manager.all_pids():
             if self.init is None or self.init.ended(0):
                 raise self._not_running()
+            if self._without and not manager.paths and "pid" not in self._state.namespace_types:
+                from pyocirun.cgroup.none import nothing
+
+                self._warn(str(nothing("the signal reaches init alone", self._without)))
             self.init.signal(signal)
             return
         manager.kill(signal)

@@ -463,7 +463,8 @@ def test_reader_sees_whole_states_while_another_process_writes(tmp_path: Path) -
     saved(tmp_path)
     child = _child(SAVE, tmp_path)
 
-    seen, reads, end = set(), 0, time.monotonic() + 60
+    seen: set[int] = set()
+    reads, end = 0, time.monotonic() + 60
     while reads < 300 or (len(seen) < 2 and time.monotonic() < end):  # a busy machine lets the child write late
         seen.add(states.load(str(tmp_path), "box").init_process_pid)
         reads += 1
