@@ -51,7 +51,9 @@ class Container:
         debug: Callable[[str], None] | None = None,
         saved: bytes = b"",
         trace: Trace | None = None,
+        created: bool = False,
     ) -> None:
+        """created: just now, so that nobody has started it."""
         self._saved = saved  # state.json as it was seen last: what is still the same is not parsed again
         self._functions = functions or {}
         self._root = root
@@ -62,6 +64,7 @@ class Container:
         if init is None:
             init = child(f"{root}/{state.id}", state.init_process_pid)
         self.init = init if init is not None else open_process(state.init_process_pid, state.init_process_start)
+        self._awaits_start = created
 
     @property
     def _path(self) -> str:
@@ -174,6 +177,7 @@ class Container:
                 if notify is not None:
                     notify.close()
                 raise
+        self._awaits_start = False
         self._step("finish")
         if self._state.poststart or self._functions.get("poststart"):
             self._step("poststart hooks")
@@ -526,6 +530,8 @@ class Container:
             if not self._state.has_process:
                 raise StateError("cannot start a container without a process in its configuration", id=self.id)
             return
+        if self._awaits_start and (killed := self._oom_killed()) is not None:
+            raise killed
         texts = {
             "stopped": "cannot start a container that has stopped",
             "running": "cannot start an already running container",
@@ -569,7 +575,7 @@ class Container:
     def _oom_killed(self) -> Error | None:
         from pyocirun.container.oom import oom_killed
 
-        return oom_killed(self.manager)
+        return oom_killed(self.manager, self.spec())
 
     def _run_poststart(self) -> None:
         from pyocirun.container.hooks import run_hooks

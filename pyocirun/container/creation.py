@@ -84,9 +84,16 @@ class Creation(Making):
                     held.close()
         init = Process(launched.pid, launched.pidfd, master)
         adopt(self.directory.path, init)
-        factory = self.factory
         return Container(
-            factory.root, self.state, init, factory.warn, self.functions, factory.debug, self.saved, factory.trace
+            self.factory.root,
+            self.state,
+            init,
+            self.factory.warn,
+            self.functions,
+            self.factory.debug,
+            self.saved,
+            self.factory.trace,
+            created=True,
         )
 
     def _encode(self, encoded: Encoded | None) -> Encoded:
@@ -206,7 +213,7 @@ class Creation(Making):
     def _oom_killed(self) -> Error | None:
         from pyocirun.container.oom import oom_killed
 
-        return oom_killed(self.manager) if self.manager is not None else None
+        return oom_killed(self.manager, self.spec) if self.manager is not None else None
 
     def _kill(self) -> None:
         if self.launched is not None:

@@ -7,6 +7,7 @@ from pyocirun.errors import Error, OperationError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyocirun.cgroup.manager import Manager
+    from pyocirun.spec.config import Spec
 
 LEAST = 32 << 10
 """Bytes without which execve(2) itself does not succeed, measured on cgroup v1 of Linux 6.18, x86_64."""
@@ -14,7 +15,7 @@ LEAST_STATIC = 128 << 10
 """Bytes with which a program that is linked statically against glibc runs."""
 
 
-def oom_killed(manager: Manager) -> OperationError | None:
+def oom_killed(manager: Manager, spec: Spec) -> OperationError | None:
     """The error, with the figures; None if nothing was killed in this cgroup for lack of memory."""
     try:
         if not manager.oom_kill_count():
@@ -22,9 +23,14 @@ def oom_killed(manager: Manager) -> OperationError | None:
         usage = manager.stats().memory.usage
     except Error:
         return None
-    text = (
-        "container init was OOM-killed (memory limit too low?): "
-        f"the limit is {usage.limit} bytes, the most that was used {usage.max}"
-    )
+    limit = usage.limit or _configured(spec)  # 0: systemd has removed the cgroup in between
+    text = f"container init was OOM-killed (memory limit too low?): the limit is {limit} bytes"
+    text += f", the most that was used {usage.max}" if usage.max else ""
     hint = f"execve alone takes {LEAST} bytes, a small static program {LEAST_STATIC}"
-    return OperationError(text, step="exec", hint=hint if usage.limit < LEAST_STATIC else "raise memory.limit")
+    return OperationError(text, step="exec", hint=hint if limit < LEAST_STATIC else "raise memory.limit")
+
+
+def _configured(spec: Spec) -> int:
+    resources = spec.linux.resources
+    memory = resources.memory if resources is not None else None
+    return memory.limit or 0 if memory is not None else 0

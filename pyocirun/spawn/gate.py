@@ -30,7 +30,7 @@ def open_gate(
     """
     report = posix.open(f"{directory}/report", posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
     try:
-        _write_go(f"{directory}/gate", state)
+        _write_go(f"{directory}/gate", state, oom)
         _tell(trace, state, ("hook",))
         _listen(report, state, init, oom, trace)
     finally:
@@ -38,7 +38,7 @@ def open_gate(
         posix.close(report)
 
 
-def _write_go(path: str, state: State) -> None:
+def _write_go(path: str, state: State, oom: Callable[[], Error | None]) -> None:
     """ENXIO: nobody waits there.  EPIPE: who waited has died just now."""
     try:
         gate = posix.open(path, posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
@@ -49,7 +49,8 @@ def _write_go(path: str, state: State) -> None:
     except OSError as error:
         if error.errno not in (errno.ENXIO, errno.EPIPE):
             raise
-        raise StateError("cannot start a container that has stopped", id=state.id, status="stopped") from None
+        stopped = StateError("cannot start a container that has stopped", id=state.id, status="stopped")
+        raise oom() or stopped from None
 
 
 def _listen(report: int, state: State, init: Process, oom: Callable[[], Error | None], trace: Trace | None) -> None:
