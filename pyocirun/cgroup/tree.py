@@ -65,16 +65,16 @@ def move_process(path: str, data: bytes) -> None:
         posix.close(fd)
 
 
-def processes_in(directory: str) -> set[int]:
+def processes_in(directory: str, file: str = "cgroup.procs") -> set[int]:
     """0 is what a process of a foreign pid namespace shows as: kill(2) would take it for our own group."""
     try:
-        return {pid for pid in map(int, read_file(f"{directory}/cgroup.procs").split()) if pid > 0}
+        return {pid for pid in map(int, read_file(f"{directory}/{file}").split()) if pid > 0}
     except OSError as error:
         if error.errno in GONE:
             return set()
-        if error.errno == errno.EOPNOTSUPP:  # a threaded cgroup of v2
-            return {int(pid) for pid in read_file(f"{directory}/cgroup.threads").split()}
-        raise failed(error, "cannot read", f"{directory}/cgroup.procs", "") from error
+        if error.errno == errno.EOPNOTSUPP and file == "cgroup.procs":  # a threaded cgroup of v2
+            return processes_in(directory, "cgroup.threads")
+        raise failed(error, "cannot read", f"{directory}/{file}", "") from error
 
 
 def subtree(directory: str) -> Generator[str, None, None]:

@@ -392,13 +392,16 @@ def _unified(directory: str, init: int) -> tuple[tuple[str, str], ...]:
 
     () for a container that has none.
     """
-    from pyocirun.cgroup.tree import BY_DESCRIPTOR, processes_in, read_file, subtree
+    from pyocirun.cgroup.tree import BY_DESCRIPTOR, GONE, failed, processes_in, read_file, subtree
 
+    control = f"{directory}/cgroup.subtree_control"
     try:
-        if not read_file(f"{directory}/cgroup.subtree_control").split():
+        if not read_file(control).split():
             return (("", directory),)
-    except FileNotFoundError:
-        return ()
+    except OSError as error:
+        if error.errno in GONE:
+            return ()
+        raise failed(error, "cannot read", control, "") from error
     for below in subtree(directory):
         if init in processes_in(below):
             if below.startswith(BY_DESCRIPTOR):
