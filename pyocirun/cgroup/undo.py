@@ -25,6 +25,8 @@ _NEUTRAL = {
     "rdma.max": "hca_handle=max hca_object=max",
 }
 """What takes a line away again, "0" where nothing stands here."""
+_NEVER_EMPTIED = ("cpuset.cpus", "cpuset.mems")
+"""Files that the kernel does not let become empty again while there are processes: what was in effect does as well."""
 
 
 class Saved:
@@ -35,6 +37,7 @@ class Saved:
 
     def __init__(self, directories: dict[str, str], writes: Iterable[Write]) -> None:
         self._texts: dict[str, str] = {}
+        self._effective: dict[str, str] = {}
         for write in writes:
             directory = directories.get(write.controller)
             if not directory:
@@ -43,6 +46,8 @@ class Saved:
                 text = _read(f"{directory}/{name}") if name else None
                 if text is not None:
                     self._texts.setdefault(f"{directory}/{name}", text)
+                if text is not None and not text.strip() and name in _NEVER_EMPTIED:
+                    self._effective[f"{directory}/{name}"] = _read(f"{directory}/{name}.effective") or ""
 
     def take_back_after(self, error: BaseException) -> None:
         """Take all back because of `error`, whose hint says then what could not be."""
@@ -64,9 +69,13 @@ class Saved:
             if now is None:
                 continue
             for value in restoring(path.rpartition("/")[2], self._texts[path], now):
-                if not _write(path, value) and path not in failed:
+                if not (_write(path, value) or self._write_effective(path)) and path not in failed:
                     failed.append(path)
         return failed
+
+    def _write_effective(self, path: str) -> bool:
+        effective = self._effective.get(path, "").strip()
+        return bool(effective) and _write(path, effective)
 
 
 def restoring(file: str, before: str, now: str) -> list[str]:
