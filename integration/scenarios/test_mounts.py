@@ -329,6 +329,9 @@ def test_in_a_user_namespace_sysfs_of_another_network_is_the_hosts_and_closed(
 @pytest.fixture
 def host_mqueue() -> Iterator[None]:
     """An mqueue on /dev/mqueue, as most hosts have it."""
+    if os.path.ismount("/dev/mqueue"):
+        yield
+        return
     made = not os.path.isdir("/dev/mqueue")
     if made:
         os.mkdir("/dev/mqueue")
