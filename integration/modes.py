@@ -278,8 +278,12 @@ def _units(*options: str) -> list[str]:
 
 def as_user() -> list[str]:
     """The words that run a command as USER, in a cgroup of the user's systemd."""
-    enter = ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', str(_users_cgroup())]
-    return [*enter, *with_bus()]
+    return [*in_users_cgroup(), *with_bus()]
+
+
+def in_users_cgroup() -> list[str]:
+    """The words by which root runs a command in a cgroup of USER's systemd."""
+    return ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', str(_users_cgroup())]
 
 
 def with_bus() -> list[str]:

@@ -70,11 +70,13 @@ class Machine:
         os.chmod(self.scratch, 0o755)
         self.environment = environment or {}
         order = json.dumps({"daemon": list(daemon), "files": files or {}, "environment": self.environment})
-        own = ["--mount", "--net", "--propagation", "private"]
-        own += [] if systemd else ["--pid", "--fork", "--kill-child", "--mount-proc"]
+        # What systemd mounts for a user does not reach those who have mounts of their own, as the tests may.
+        enter = ["nsenter", "--mount=/proc/1/ns/mnt", f"--wdns={self.scratch}"] if systemd else []
+        enter += ["unshare", "--mount", "--net", "--propagation", "private"]
+        enter += [] if systemd else ["--pid", "--fork", "--kill-child", "--mount-proc"]
         self._log = open(os.path.join(self.scratch, "log"), "w+")  # noqa: SIM115 - closed by stop
         self._outer = subprocess.Popen(
-            ["unshare", *own, sys.executable, os.path.abspath(__file__), order, *(["systemd"] if systemd else [])],
+            [*enter, sys.executable, os.path.abspath(__file__), order, *(["systemd"] if systemd else [])],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,

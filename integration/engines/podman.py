@@ -11,6 +11,7 @@ from integration.engines.docker import IMAGE, DockerClient, bytes_of, with_line
 from integration.engines.engine import Figures, Wish
 from integration.engines.image import compile_box, rootfs
 from integration.engines.machine import BASE, NAME, SLICE, Ended, Machine, cgroups_left
+from integration.modes import in_users_cgroup
 
 TOOLS = ("podman", "conmon", "busybox", "cc", "newuidmap", "newgidmap")
 NO_CGROUPS = "users have no cgroups but those of cgroup v2 that systemd gives them"
@@ -72,8 +73,6 @@ class Podman(DockerClient):
             self.lacks = dict.fromkeys(("limits", "pause", "processes", "update"), NO_CGROUPS)
         if user:
             self.root_outside = user
-        if user and systemd:
-            subprocess.run(["systemctl", "start", f"user@{user}.service"], check=True)
         # The ranges of a user whom nobody knows are none, for what reads them by libsubid.
         accounts = f"tester:x:{USER}:{USER}::{HOME}:/bin/sh\ncontainers:x:{USER + 1}:{USER + 1}::/:/bin/false\n"
         programs = PROGRAMS.format(tree=tree) if tree else ""
@@ -106,7 +105,9 @@ class Podman(DockerClient):
 
     def _service(self, socket: str) -> list[str]:
         line = ["podman", "system", "service", "--time", "0", f"unix://{socket}"]
-        return ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", "--", *line]
+        # From elsewhere podman may not move anything into a unit of the user's, and does without cgroups.
+        own = in_users_cgroup() if self.user and self.systemd else []
+        return [*own, "setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", "--", *line]
 
     def command(self) -> list[str]:
         return ["podman"]
