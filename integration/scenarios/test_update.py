@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -437,7 +438,11 @@ def test_what_cgroup_v1_does_not_have_is_refused(runtime: Managed, bundle: Bundl
 @modes(*V2)
 @pytest.mark.parametrize(
     ("option", "value", "file", "expected"),
-    [("--memory-high", "64m", "memory.high", str(64 << 20)), ("--memory-oom-group", "1", "memory.oom.group", "1")],
+    [
+        ("--memory-high", "64m", "memory.high", str(64 << 20)),
+        ("--memory-min", "4m", "memory.min", str(4 << 20)),
+        ("--memory-oom-group", "1", "memory.oom.group", "1"),
+    ],
 )
 def test_what_cgroup_v2_alone_has(
     runtime: Managed, bundle: Bundle, option: str, value: str, file: str, expected: str
@@ -447,3 +452,17 @@ def test_what_cgroup_v2_alone_has(
     runtime("update", option, value, id).ok()
 
     assert (runtime.cgroup(id) / file).read_text().strip() == expected
+
+
+@only("pyocirun")
+@modes("v2", "systemd")  # systemd gives a user no controller io
+def test_an_aim_of_latency_reaches_the_kernel(runtime: Managed, bundle: Bundle) -> None:
+    disk = next((path for path in Path("/sys/block").iterdir() if (path / "queue/wbt_lat_usec").exists()), None)
+    if disk is None:
+        pytest.skip("no disk that can be asked for its latency")
+    number = (disk / "dev").read_text().strip()
+    id = runtime.running(bundle)
+
+    runtime("update", "--io-latency", f"{number}=5000", id).ok()
+
+    assert (runtime.cgroup(id) / "io.latency").read_text().split() == [number, "target=5000"]
