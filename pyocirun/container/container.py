@@ -51,9 +51,9 @@ class Container:
         debug: Callable[[str], None] | None = None,
         saved: bytes = b"",
         trace: Trace | None = None,
-        created: bool = False,
+        fresh: bool = False,
     ) -> None:
-        """created: just now, so that nobody has started it."""
+        """fresh: created just now, so that nobody has started it."""
         self._saved = saved  # state.json as it was seen last: what is still the same is not parsed again
         self._functions = functions or {}
         self._root = root
@@ -64,7 +64,7 @@ class Container:
         if init is None:
             init = child(f"{root}/{state.id}", state.init_process_pid)
         self.init = init if init is not None else open_process(state.init_process_pid, state.init_process_start)
-        self._awaits_start = created
+        self._awaits_start = fresh
 
     @property
     def _path(self) -> str:

@@ -93,7 +93,7 @@ class Creation(Making):
             self.factory.debug,
             self.saved,
             self.factory.trace,
-            created=True,
+            fresh=True,
         )
 
     def _encode(self, encoded: Encoded | None) -> Encoded:
