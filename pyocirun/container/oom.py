@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyocirun import files
 from pyocirun.errors import Error, OperationError
 
 TYPE_CHECKING = False
@@ -16,21 +17,30 @@ LEAST_STATIC = 128 << 10
 
 
 def oom_killed(manager: Manager, spec: Spec) -> OperationError | None:
-    """The error, with the figures; None if nothing was killed in this cgroup for lack of memory."""
+    """The error, with the figures, for a process that has ended; None if it was not for lack of memory.
+
+    systemd removes a cgroup with its last process, and the count with it: what cannot run is known to be killed.
+    """
+    configured = _configured(spec)
     try:
-        if not manager.oom_kill_count():
+        if not manager.oom_kill_count() and not (0 < configured < LEAST_STATIC and _is_gone(manager)):
             return None
         usage = manager.stats().memory.usage
     except Error:
         return None
-    limit = usage.limit or _configured(spec)  # 0: systemd has removed the cgroup in between
+    limit = usage.limit or configured
     text = f"container init was OOM-killed (memory limit too low?): the limit is {limit} bytes"
     text += f", the most that was used {usage.max}" if usage.max else ""
     hint = f"execve alone takes {LEAST} bytes, a small static program {LEAST_STATIC}"
     return OperationError(text, step="exec", hint=hint if limit < LEAST_STATIC else "raise memory.limit")
 
 
+def _is_gone(manager: Manager) -> bool:
+    return not any(files.is_directory(path) for path in manager.paths.values())
+
+
 def _configured(spec: Spec) -> int:
+    """The limit of memory in bytes, 0 for none."""
     resources = spec.linux.resources
     memory = resources.memory if resources is not None else None
     return memory.limit or 0 if memory is not None else 0
