@@ -25,7 +25,10 @@ def text(plan: Plan, *, show_env: bool = False) -> str:
 
 
 def as_json(plan: Plan, *, show_env: bool = False) -> str:
-    """A JSON array with one object an operation: index, side, op, does, and the operation's own fields."""
+    """A JSON array with one object an operation: index, side, op, does, and the operation's own fields.
+
+    Programs for the kernel are hexadecimal digits.
+    """
     import json
 
     shown = []
@@ -60,4 +63,4 @@ def _value(value: Any) -> Any:
         return {field: _value(getattr(value, field)) for field in type(value)._fields}
     if isinstance(value, tuple):
         return [_value(item) for item in value]
-    return value
+    return value.hex() if isinstance(value, bytes) else value

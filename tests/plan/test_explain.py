@@ -6,7 +6,7 @@ import json
 
 from pyocirun.plan import ops
 from pyocirun.plan.explain import as_json, text
-from pyocirun.plan.ops import Clone, Exec, MaskPath, Plan, RunHook, SetRlimit, Sync, WriteCgroup
+from pyocirun.plan.ops import AttachDevices, Clone, Exec, MaskPath, Plan, RunHook, SetRlimit, Sync, WriteCgroup
 from tests.support import CHARGED_PATHS, HOST_V1_ROOT, build, minimal_process, minimal_spec
 
 SECRET = Plan(
@@ -41,6 +41,12 @@ def test_json_has_an_object_for_each_operation() -> None:
 
     wanted = {"index": 0, "side": "nsexec", "op": "MaskPath", "does": "mask /proc/kcore", "text": "/proc/kcore"}
     assert shown == wanted
+
+
+def test_json_has_a_program_in_hexadecimal() -> None:
+    (shown,) = json.loads(as_json(Plan((AttachDevices(b"\xb7\0\0\0\1\0\0\0"),))))
+
+    assert shown["program"] == "b700000001000000"
 
 
 def test_json_hides_the_values_of_variables() -> None:
