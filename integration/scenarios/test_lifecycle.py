@@ -216,6 +216,7 @@ def test_pid_file_is_relative_to_the_working_directory(runtime: Runtime, bundle:
 
 
 @only("pyocirun")
+@pytest.mark.vm  # where the plan has a device program
 def test_create_may_print_its_steps_and_change_nothing(runtime: Runtime, bundle: Bundle) -> None:
     bundle.bind("/etc", "/new/place")
     before = sorted(bundle.rootfs.rglob("*"))
