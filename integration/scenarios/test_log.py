@@ -172,7 +172,7 @@ def test_the_journal_gets_one_record_with_the_container(runtime: Runtime, place:
 def test_timings_are_a_trace_whose_sum_is_the_whole(runtime: Runtime, bundle: Bundle, place: Path) -> None:
     path = place / "timings.json"
 
-    result = runtime.run(bundle.args("sleep", "1"), options=("--timings", str(path))).ok()
+    result = runtime.run(bundle.args("sleep", "3"), options=("--timings", str(path))).ok()
 
     events = [event for event in json.loads(path.read_text())["traceEvents"] if event["ph"] == "X"]
     steps = [event for event in events if event["tid"] == 1]
