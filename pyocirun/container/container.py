@@ -575,7 +575,7 @@ class Container:
     def _oom_killed(self) -> Error | None:
         from pyocirun.container.oom import oom_killed
 
-        return oom_killed(self.manager, self.spec())
+        return oom_killed(self.manager, self.spec)
 
     def _run_poststart(self) -> None:
         from pyocirun.container.hooks import run_hooks

@@ -213,7 +213,7 @@ class Creation(Making):
     def _oom_killed(self) -> Error | None:
         from pyocirun.container.oom import oom_killed
 
-        return oom_killed(self.manager, self.spec) if self.manager is not None else None
+        return oom_killed(self.manager, lambda: self.spec) if self.manager is not None else None
 
     def _kill(self) -> None:
         if self.launched is not None:

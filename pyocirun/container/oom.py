@@ -7,6 +7,8 @@ from pyocirun.errors import Error, OperationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyocirun.cgroup.manager import Manager
     from pyocirun.spec.config import Spec
 
@@ -16,19 +18,19 @@ LEAST_STATIC = 128 << 10
 """Bytes with which a program that is linked statically against glibc runs."""
 
 
-def oom_killed(manager: Manager, spec: Spec) -> OperationError | None:
+def oom_killed(manager: Manager, spec: Callable[[], Spec]) -> OperationError | None:
     """The error, with the figures, for a process that has ended; None if it was not for lack of memory.
 
     systemd removes a cgroup with its last process, and the count with it: what cannot run is known to be killed.
+    spec: reads the configuration, which takes time, and mostly is not asked for.
     """
-    configured = _configured(spec)
     try:
-        if not manager.oom_kill_count() and not (0 < configured < LEAST_STATIC and _is_gone(manager)):
+        if not manager.oom_kill_count() and not (_is_gone(manager) and 0 < _configured(spec()) < LEAST):
             return None
-        usage = manager.stats().memory.usage
+        usage = manager.stats({"memory"}).memory.usage
+        limit = usage.limit or _configured(spec())
     except Error:
         return None
-    limit = usage.limit or configured
     text = f"container init was OOM-killed (memory limit too low?): the limit is {limit} bytes"
     text += f", the most that was used {usage.max}" if usage.max else ""
     hint = f"execve alone takes {LEAST} bytes, a small static program {LEAST_STATIC}"
